@@ -1,0 +1,1 @@
+"""The hub: owns the generator, admits feedback, decides when to step."""

@@ -1,0 +1,71 @@
+"""The three kinds of wrong: ours (assert), the peer's (a counted Verdict, see messages), the operator's (these errors).
+
+Each operator error ends the command with its own exit code and one line that says what to do.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """Exit codes of every command; the numbers are sysexits where one fits."""
+
+    OK = 0
+    UNEXPECTED = 1
+    USAGE = 2
+    HUB_UNREACHABLE = 69
+    SELF_CHECK_FAILED = 70
+    DATA = 74
+    TRY_LATER = 75
+    PROTOCOL_MISMATCH = 76
+    REFUSED = 77
+    CONFIGURATION = 78
+
+
+class OperatorError(Exception):
+    """Something the operator can mend; the text says how."""
+
+    exit_code = ExitCode.UNEXPECTED
+
+
+class HubUnreachable(OperatorError):
+    """No hub answered within the death timeout."""
+
+    exit_code = ExitCode.HUB_UNREACHABLE
+
+
+class SelfCheckFailed(OperatorError):
+    """A check of our own (verify, doctor) came out wrong."""
+
+    exit_code = ExitCode.SELF_CHECK_FAILED
+
+
+class DataError(OperatorError):
+    """Images or state could not be read or written."""
+
+    exit_code = ExitCode.DATA
+
+
+class TryLater(OperatorError):
+    """Right now it cannot be done; later it may."""
+
+    exit_code = ExitCode.TRY_LATER
+
+
+class ProtocolMismatch(OperatorError):
+    """Hub and node speak no common version of the protocol."""
+
+    exit_code = ExitCode.PROTOCOL_MISMATCH
+
+
+class Refused(OperatorError):
+    """The hub does not admit this node."""
+
+    exit_code = ExitCode.REFUSED
+
+
+class ConfigurationError(OperatorError):
+    """A setting is unknown, out of range, or contradicts another."""
+
+    exit_code = ExitCode.CONFIGURATION

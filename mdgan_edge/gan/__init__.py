@@ -1,0 +1,1 @@
+"""The networks, their losses, both sides' training steps and the scores: the only place where torch computes."""

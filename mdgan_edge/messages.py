@@ -1,0 +1,206 @@
+"""Every message that crosses the wire, frozen and typed; docs/protocol.md says when each is sent.
+
+A message knows nothing of frames or sockets: wire/codec.py turns it into bytes and back. Tensors travel as raw
+little-endian C-order bytes beside a descriptor, and stay opaque to the cores.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Literal, NewType
+
+import msgspec
+
+NodeId = NewType("NodeId", str)  # [a-z0-9][a-z0-9-]{0,31}, bound to a CURVE public key in the hub's register
+DiscriminatorId = NewType("DiscriminatorId", str)
+TaskId = NewType("TaskId", int)
+Version = NewType("Version", int)  # how many steps the generator has taken
+Epoch = NewType("Epoch", int)  # how often the hub has started; 0 before the first WELCOME
+Session = NewType("Session", int)  # one accepted HELLO; 0 before it
+Incarnation = NewType("Incarnation", int)  # how often the node has started
+
+NODE_ID_PATTERN = r"^[a-z0-9][a-z0-9-]{0,31}$"
+PROTOCOL_VERSION = 1
+
+Dtype = Literal["float32", "int64"]
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """A tensor as bytes. `norm` (L2; nan if any element is not finite) is measured here, never sent."""
+
+    dtype: Dtype
+    shape: tuple[int, ...]
+    data: bytes
+    norm: float = 0.0
+
+
+class Verdict(StrEnum):
+    """What became of a message or a feedback; the values are the keys of run.json's `feedback`."""
+
+    MERGED = "merged"
+    STALE = "stale"
+    LATE = "late"
+    DUPLICATE = "duplicate"
+    MALFORMED = "malformed"
+    FENCED = "fenced"
+    QUOTA = "quota"
+    EPOCH = "epoch"
+    WARM_UP = "warm_up"
+
+
+class ErrorCode(StrEnum):
+    """Codes of an ERROR message."""
+
+    VERSION = "VERSION"
+    FORBIDDEN = "FORBIDDEN"
+    SUPERSEDED = "SUPERSEDED"
+    NO_SESSION = "NO_SESSION"
+    EPOCH = "EPOCH"
+    PROTOCOL = "PROTOCOL"
+    ARCHITECTURE = "ARCHITECTURE"
+    BUSY = "BUSY"
+    SHUTDOWN = "SHUTDOWN"
+
+
+class ModelSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which pair of networks, and for which images. Images are (channels, image_size, image_size) in [-1, 1]."""
+
+    name: str = "auto"  # auto | mlp | cnn28 | cnn32 | cnn | package.module:factory
+    image_size: int = 28  # pixels, 8..64
+    channels: int = 1  # 1 or 3
+    classes: int = 10  # 0: unconditional
+    latent_size: int = 100
+
+
+class NodeTerms(msgspec.Struct, frozen=True):
+    """What a node must know to train its discriminator; the hub dictates it in WELCOME."""
+
+    model: ModelSettings
+    seed: int
+    batch_size: int
+    loss: str
+    lr: float
+    betas: tuple[float, float]
+    gradient_penalty: float
+
+
+class HeldDiscriminator(msgspec.Struct, frozen=True):
+    """The discriminator a node says it holds. `hop`: how often it moved; `tasks`: how many tasks trained it."""
+
+    discriminator_id: DiscriminatorId
+    hop: int
+    architecture: str
+    tasks: int
+
+
+class AssignedDiscriminator(msgspec.Struct, frozen=True):
+    """The discriminator the hub says the node owns, and where to take it from."""
+
+    discriminator_id: DiscriminatorId
+    hop: int
+    action: Literal["keep", "init"]
+
+
+class Hello(msgspec.Struct, frozen=True):
+    """N>H: I am here (again). `model`: a pinned model name; `labels`: classes in the shard, None withholds them."""
+
+    incarnation: Incarnation
+    protocol_min: int
+    protocol_max: int
+    software: str
+    shard_size: int
+    image_shape: tuple[int, int, int]  # (channels, height, width)
+    labels: tuple[int, ...] | None
+    model: str | None = None
+    run_id: str | None = None
+    discriminator: HeldDiscriminator | None = None
+
+
+class Welcome(msgspec.Struct, frozen=True):
+    """H>N: you are in. The header carries the session and the epoch to use from now on."""
+
+    run_id: str
+    node_id: NodeId
+    heartbeat_s: float
+    lease_s: float
+    credit: int
+    staleness_max: int
+    discriminator: AssignedDiscriminator
+    architecture: str  # fingerprint of the hub's discriminator, see gan.models.architecture
+    terms: NodeTerms
+
+
+class Ping(msgspec.Struct, frozen=True):
+    """Any: a sign of life that wants a PONG. `echo` comes back as it is; `training`: the task under work."""
+
+    echo: int
+    training: TaskId | None = None
+
+
+class Pong(msgspec.Struct, frozen=True):
+    """Any: the answer to PING."""
+
+    echo: int
+
+
+class Task(msgspec.Struct, frozen=True):
+    """H>N: take `steps` discriminator steps against x_d, then answer with the feedback on x_g."""
+
+    task_id: TaskId
+    version: Version
+    deadline_s: float
+    steps: int
+    x_d: Tensor  # float32 (B, C, H, W)
+    x_g: Tensor  # float32 (B, C, H, W)
+    y_d: Tensor | None = None  # int64 (B,)
+    y_g: Tensor | None = None  # int64 (B,)
+
+
+class Feedback(msgspec.Struct, frozen=True):
+    """N>H: the gradient of the generator loss with respect to x_g, by the updated discriminator."""
+
+    task_id: TaskId
+    version: Version
+    discriminator_id: DiscriminatorId
+    hop: int
+    loss_d: float
+    loss_g: float
+    seconds: float  # what the task took
+    feedback: Tensor  # float32 (B, C, H, W)
+
+
+class Receipt(msgspec.Struct, frozen=True):
+    """H>N: what became of a feedback."""
+
+    task_id: TaskId
+    verdict: Verdict
+
+
+class Refuse(msgspec.Struct, frozen=True):
+    """N>H: I will not answer this task."""
+
+    task_id: TaskId
+    reason: Literal["busy", "bad", "diverged"]
+
+
+class Bye(msgspec.Struct, frozen=True):
+    """N>H: I leave. H>N: please leave (`reason`: completed, stopped, drain, revoked)."""
+
+    reason: str
+
+
+class ByeAck(msgspec.Struct, frozen=True):
+    """Any: the answer to BYE."""
+
+
+class Error(msgspec.Struct, frozen=True):
+    """Any: why a message was not taken. `fatal`: trying again will not help."""
+
+    code: ErrorCode
+    text: str
+    fatal: bool = False
+
+
+Message = Hello | Welcome | Ping | Pong | Task | Feedback | Receipt | Refuse | Bye | ByeAck | Error

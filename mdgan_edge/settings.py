@@ -1,0 +1,141 @@
+"""Every setting of a hub, a node and a swarm, as frozen values with their defaults, ranges and presets.
+
+Durations are seconds, sizes are pixels or samples. `config.py` fills these from file, environment and flags.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Literal
+
+import msgspec
+
+from mdgan_edge.messages import ModelSettings
+
+Positive = Annotated[float, msgspec.Meta(gt=0)]
+AtLeastOne = Annotated[int, msgspec.Meta(ge=1)]
+NotNegative = Annotated[int, msgspec.Meta(ge=0)]
+Fraction = Annotated[float, msgspec.Meta(ge=0, lt=1)]
+
+Mode = Literal["async", "sync"]
+LossName = Literal["non_saturating", "saturating", "hinge", "wgan_gp"]
+StalenessPolicy = Literal["block", "drop"]
+StalenessWeight = Literal["none", "inverse", "polynomial", "hinge"]
+
+
+class TrainingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What is computed. Symbols are those of docs/algorithm.md."""
+
+    seed: NotNegative = 0
+    steps: AtLeastOne = 2000  # generator steps until the run is complete
+    batch_size: Annotated[int, msgspec.Meta(ge=2)] = 10  # b
+    batches_per_version: AtLeastOne | Literal["auto"] = "auto"  # k; auto: max(2, ceil(ln N))
+    discriminator_steps: AtLeastOne = 1  # L
+    loss: LossName = "non_saturating"
+    gradient_penalty: Annotated[float, msgspec.Meta(ge=0)] = 10.0  # wgan_gp only
+    lr_generator: Positive = 1e-3
+    lr_discriminator: Positive = 4e-4
+    beta1: Fraction = 0.5
+    beta2: Fraction = 0.999
+    ema: Fraction = 0.99  # decay of the generator's exponential moving average, per step
+    quorum: AtLeastOne | Annotated[float, msgspec.Meta(gt=0, le=1)] | Literal["all"] = 0.5  # K: count, fraction or all
+    staleness_policy: StalenessPolicy = "block"
+    staleness_max: NotNegative = 8  # tau, in versions
+    staleness_weight: StalenessWeight = "inverse"  # alpha(s)
+    staleness_exponent: Positive = 0.5  # a of polynomial: (1+s)^-a
+    staleness_knee: NotNegative = 4  # b of hinge: 1 up to here, then 1/(1+s-b)
+    scale_lr: bool = True  # times min(1, merged/live)
+    credit: AtLeastOne = 2  # tasks in flight per node
+    quota: AtLeastOne | Literal["auto"] = "auto"  # feedbacks of one node in one step; auto: ceil(K/2)
+    clip_factor: Annotated[float, msgspec.Meta(ge=0)] = 10.0  # times the running median norm; 0: never clip
+    step_timeout_s: Annotated[float, msgspec.Meta(ge=0)] = 30.0  # T_max; 0: wait for the quorum for ever
+    quorum_min: AtLeastOne = 1  # K_min, once T_max has passed
+    warm_up_tasks: NotNegative = 1  # a newcomer's first answers train D but are not merged
+
+
+class HubSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How the hub meets its nodes and looks at its generator."""
+
+    bind: str = "tcp://127.0.0.1:5755"
+    nodes_min: AtLeastOne = 1  # training starts when so many nodes are there
+    heartbeat_s: Positive = 2.0
+    suspect_after_missed: AtLeastOne = 3  # heartbeats
+    lease_s: Positive = 10.0  # the least time a task may take
+    death_timeout_s: Positive = 30.0  # a silent node is forgotten, a silent hub is given up
+    evaluate_every: AtLeastOne = 200  # versions
+    samples: AtLeastOne = 1000  # images per evaluation
+    data: str = "digits"  # held-out images for the scores: a source, or "none"
+
+
+class NodeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What one node knows before it meets its hub."""
+
+    hub: str = "tcp://127.0.0.1:5755"
+    data: str = "digits"
+    shard: str = "all"  # all | classes=0-4 | iid:3/8 | dirichlet=0.3:3/8 | labels=2:3/8, see data/shards.py
+    shard_seed: NotNegative = 0
+    resize: Annotated[int, msgspec.Meta(ge=8, le=64)] | None = None  # pixels
+    channels: Literal[1, 3] | None = None
+    model: str | None = None  # pin a model: refuse any other, or permit a package.module:factory
+    withhold_labels: bool = False
+    death_timeout_s: Positive = 300.0
+
+
+class SwarmSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A whole swarm on this machine."""
+
+    nodes: AtLeastOne = 8
+    data: str = "digits"
+    shards: str = "iid"  # iid | dirichlet=0.3 | labels=2: how the data is dealt out to the nodes
+
+
+class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """All sections of a configuration file."""
+
+    mode: Mode = "async"
+    model: ModelSettings = ModelSettings()
+    training: TrainingSettings = TrainingSettings()
+    hub: HubSettings = HubSettings()
+    node: NodeSettings = NodeSettings()
+    swarm: SwarmSettings = SwarmSettings()
+
+
+# Nothing but these settings makes the asynchronous hub the paper's Algorithm 1 (docs/algorithm.md, "exact reduction").
+EXACT_REDUCTION: dict[str, object] = {
+    "quorum": "all",
+    "staleness_policy": "block",
+    "staleness_max": 0,
+    "staleness_weight": "none",
+    "scale_lr": False,
+    "credit": 1,
+    "quota": 1,
+    "clip_factor": 0.0,
+    "step_timeout_s": 0.0,
+    "warm_up_tasks": 0,
+}
+
+
+def quorum_count(quorum: int | float | str, live: int) -> int:
+    """K for `live` nodes: a count stays, a fraction is rounded up, "all" is everyone; at least 1, at most live."""
+    match quorum:
+        case "all":
+            count = live
+        case int():
+            count = quorum
+        case float():
+            count = math.ceil(quorum * live)
+        case _:
+            raise AssertionError(quorum)
+    return max(1, min(count, live))
+
+
+def batches_count(setting: int | str, live: int) -> int:
+    """k for `live` nodes: as set, or max(2, ceil(ln N)); the paper gives no base for its logarithm."""
+    if isinstance(setting, int):
+        return setting
+    return max(2, math.ceil(math.log(max(live, 1))))
+
+
+def quota_count(setting: int | str, quorum: int) -> int:
+    """How many feedbacks of one node one step may hold: as set, or ceil(K/2)."""
+    return setting if isinstance(setting, int) else math.ceil(quorum / 2)

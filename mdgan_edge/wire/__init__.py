@@ -1,0 +1,1 @@
+"""Bytes between processes: codec, parts, sockets, keys. The only place that imports zmq."""

@@ -1,0 +1,1 @@
+"""Swarms on one machine, and the proof that they compute what the paper says."""
