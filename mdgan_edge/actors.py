@@ -91,6 +91,15 @@ class Drain:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class NotAdmitted:
+    """A connection that the register turned away at the door; who it was is only known by its key."""
+
+    public_key: str
+    address: str
+    reason: str
+
+
 LinkTrouble = Literal["unreachable", "key_mismatch", "not_registered", "revoked"]
 
 
@@ -109,7 +118,7 @@ class RegisterChanged:
     drained: frozenset[NodeId]
 
 
-Event = Received | Heard | Garbled | Tick | JobDone | Drain | LinkDown | RegisterChanged
+Event = Received | Heard | Garbled | Tick | JobDone | Drain | LinkDown | NotAdmitted | RegisterChanged
 
 # --- effects --------------------------------------------------------------------------------------------------------
 

@@ -26,7 +26,15 @@ class ExitCode(IntEnum):
 class OperatorError(Exception):
     """Something the operator can mend; the text says how."""
 
-    exit_code = ExitCode.UNEXPECTED
+    exit_code: ExitCode = ExitCode.UNEXPECTED
+
+
+class Failed(OperatorError):
+    """A process ended with this exit code for the reason in `text`."""
+
+    def __init__(self, exit_code: ExitCode, text: str) -> None:
+        super().__init__(text)
+        self.exit_code = exit_code
 
 
 class HubUnreachable(OperatorError):

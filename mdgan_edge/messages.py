@@ -6,11 +6,14 @@ little-endian C-order bytes beside a descriptor, and stay opaque to the cores.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Literal, NewType
+from typing import Annotated, Literal, NewType
 
 import msgspec
+
+from mdgan_edge.errors import ConfigurationError
 
 NodeId = NewType("NodeId", str)  # [a-z0-9][a-z0-9-]{0,31}, bound to a CURVE public key in the hub's register
 DiscriminatorId = NewType("DiscriminatorId", str)
@@ -22,6 +25,14 @@ Incarnation = NewType("Incarnation", int)  # how often the node has started
 
 NODE_ID_PATTERN = r"^[a-z0-9][a-z0-9-]{0,31}$"
 PROTOCOL_VERSION = 1
+
+
+def check_node_id(node: str) -> NodeId:
+    """A name that can stand in the register, in file names and on the wire; else a ConfigurationError."""
+    if not re.fullmatch(NODE_ID_PATTERN, node):
+        raise ConfigurationError(f"node name {node!r}: use 1 to 32 of a-z, 0-9 and -, starting with a letter or digit")
+    return NodeId(node)
+
 
 Dtype = Literal["float32", "int64"]
 
@@ -67,11 +78,11 @@ class ErrorCode(StrEnum):
 class ModelSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Which pair of networks, and for which images. Images are (channels, image_size, image_size) in [-1, 1]."""
 
-    name: str = "auto"  # auto | mlp | cnn28 | cnn32 | cnn | package.module:factory
-    image_size: int = 28  # pixels, 8..64
-    channels: int = 1  # 1 or 3
-    classes: int = 10  # 0: unconditional
-    latent_size: int = 100
+    name: str = "auto"  # the networks: mlp, cnn28, cnn32, cnn, a package.module:factory of yours, or auto
+    image_size: Annotated[int, msgspec.Meta(ge=8, le=64)] = 28  # height and width, in pixels
+    channels: Literal[1, 3] = 1  # 1: grey, 3: colour
+    classes: Annotated[int, msgspec.Meta(ge=0, le=1000)] = 10  # how many labels the model knows; 0: unconditional
+    latent_size: Annotated[int, msgspec.Meta(ge=1, le=4096)] = 100  # numbers in z
 
 
 class NodeTerms(msgspec.Struct, frozen=True):
@@ -104,7 +115,11 @@ class AssignedDiscriminator(msgspec.Struct, frozen=True):
 
 
 class Hello(msgspec.Struct, frozen=True):
-    """N>H: I am here (again). `model`: a pinned model name; `labels`: classes in the shard, None withholds them."""
+    """N>H: I am here (again).
+
+    `labels`: the classes in the shard, None if withheld or there are none; `labelled_max`: the highest label, None if
+    the shard has no labels at all; `model`: a pinned model name.
+    """
 
     incarnation: Incarnation
     protocol_min: int
@@ -113,6 +128,7 @@ class Hello(msgspec.Struct, frozen=True):
     shard_size: int
     image_shape: tuple[int, int, int]  # (channels, height, width)
     labels: tuple[int, ...] | None
+    labelled_max: int | None
     model: str | None = None
     run_id: str | None = None
     discriminator: HeldDiscriminator | None = None

@@ -26,25 +26,27 @@ StalenessWeight = Literal["none", "inverse", "polynomial", "hinge"]
 class TrainingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What is computed. Symbols are those of docs/algorithm.md."""
 
-    seed: NotNegative = 0
+    seed: NotNegative = 0  # the seed of everything random
     steps: AtLeastOne = 2000  # generator steps until the run is complete
-    batch_size: Annotated[int, msgspec.Meta(ge=2)] = 10  # b
-    batches_per_version: AtLeastOne | Literal["auto"] = "auto"  # k; auto: max(2, ceil(ln N))
-    discriminator_steps: AtLeastOne = 1  # L
-    loss: LossName = "non_saturating"
-    gradient_penalty: Annotated[float, msgspec.Meta(ge=0)] = 10.0  # wgan_gp only
-    lr_generator: Positive = 1e-3
-    lr_discriminator: Positive = 4e-4
-    beta1: Fraction = 0.5
-    beta2: Fraction = 0.999
+    batch_size: Annotated[int, msgspec.Meta(ge=2)] = 10  # b: images per batch
+    batches_per_version: AtLeastOne | Literal["auto"] = (
+        "auto"  # k: generated batches per version; auto: max(2, ceil(ln N))
+    )
+    discriminator_steps: AtLeastOne = 1  # L: Adam steps of a discriminator per task
+    loss: LossName = "non_saturating"  # of both sides; docs/algorithm.md has the formulas
+    gradient_penalty: Annotated[float, msgspec.Meta(ge=0)] = 10.0  # weight of the gradient penalty, for wgan_gp only
+    lr_generator: Positive = 1e-3  # learning rate of the generator's Adam
+    lr_discriminator: Positive = 4e-4  # learning rate of the discriminators' Adam
+    beta1: Fraction = 0.5  # of both Adams; asynchrony adds momentum of its own, so keep it at most 0.5
+    beta2: Fraction = 0.999  # of both Adams
     ema: Fraction = 0.99  # decay of the generator's exponential moving average, per step
     quorum: AtLeastOne | Annotated[float, msgspec.Meta(gt=0, le=1)] | Literal["all"] = 0.5  # K: count, fraction or all
-    staleness_policy: StalenessPolicy = "block"
-    staleness_max: NotNegative = 8  # tau, in versions
-    staleness_weight: StalenessWeight = "inverse"  # alpha(s)
+    staleness_policy: StalenessPolicy = "block"  # block: wait rather than outrun a task by more than tau; drop: refuse
+    staleness_max: NotNegative = 8  # tau: the oldest feedback that is merged, in versions
+    staleness_weight: StalenessWeight = "inverse"  # alpha(s): what feedback of staleness s weighs
     staleness_exponent: Positive = 0.5  # a of polynomial: (1+s)^-a
     staleness_knee: NotNegative = 4  # b of hinge: 1 up to here, then 1/(1+s-b)
-    scale_lr: bool = True  # times min(1, merged/live)
+    scale_lr: bool = True  # scale the generator's learning rate by min(1, merged/live)
     credit: AtLeastOne = 2  # tasks in flight per node
     quota: AtLeastOne | Literal["auto"] = "auto"  # feedbacks of one node in one step; auto: ceil(K/2)
     clip_factor: Annotated[float, msgspec.Meta(ge=0)] = 10.0  # times the running median norm; 0: never clip
@@ -56,10 +58,10 @@ class TrainingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class HubSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How the hub meets its nodes and looks at its generator."""
 
-    bind: str = "tcp://127.0.0.1:5755"
+    bind: str = "tcp://127.0.0.1:5755"  # where the hub listens
     nodes_min: AtLeastOne = 1  # training starts when so many nodes are there
-    heartbeat_s: Positive = 2.0
-    suspect_after_missed: AtLeastOne = 3  # heartbeats
+    heartbeat_s: Positive = 2.0  # a node that has nothing else to say says PING this often
+    suspect_after_missed: AtLeastOne = 3  # so many heartbeats missed make a suspect
     lease_s: Positive = 10.0  # the least time a task may take
     death_timeout_s: Positive = 30.0  # a silent node is forgotten, a silent hub is given up
     evaluate_every: AtLeastOne = 200  # versions
@@ -70,29 +72,29 @@ class HubSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class NodeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What one node knows before it meets its hub."""
 
-    hub: str = "tcp://127.0.0.1:5755"
-    data: str = "digits"
+    hub: str = "tcp://127.0.0.1:5755"  # where the hub listens
+    data: str = "digits"  # the private images: digits, npz:FILE or folder:DIR
     shard: str = "all"  # all | classes=0-4 | iid:3/8 | dirichlet=0.3:3/8 | labels=2:3/8, see data/shards.py
-    shard_seed: NotNegative = 0
-    resize: Annotated[int, msgspec.Meta(ge=8, le=64)] | None = None  # pixels
-    channels: Literal[1, 3] | None = None
+    shard_seed: NotNegative = 0  # deals the data out; the same on every node that shares a source
+    resize: Annotated[int, msgspec.Meta(ge=8, le=64)] | None = None  # crop and scale to this many pixels
+    channels: Literal[1, 3] | None = None  # turn images into grey (1) or colour (3)
     model: str | None = None  # pin a model: refuse any other, or permit a package.module:factory
-    withhold_labels: bool = False
-    death_timeout_s: Positive = 300.0
+    withhold_labels: bool = False  # do not tell the hub which classes the shard holds
+    death_timeout_s: Positive = 300.0  # a hub that is silent for so long is given up
 
 
 class SwarmSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A whole swarm on this machine."""
 
-    nodes: AtLeastOne = 8
-    data: str = "digits"
+    nodes: AtLeastOne = 8  # how many node processes
+    data: str = "digits"  # the images that are dealt out: digits, npz:FILE or folder:DIR
     shards: str = "iid"  # iid | dirichlet=0.3 | labels=2: how the data is dealt out to the nodes
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """All sections of a configuration file."""
 
-    mode: Mode = "async"
+    mode: Mode = "async"  # sync: exactly the paper's Algorithm 1, nothing but a set of training settings
     model: ModelSettings = ModelSettings()
     training: TrainingSettings = TrainingSettings()
     hub: HubSettings = HubSettings()

@@ -1,0 +1,88 @@
+"""Admitted feedback on its way to the next step, and how it is weighed when the step comes. Pure.
+
+An entry's life: admitted → added → taken by exactly one step, where it is merged or has grown stale.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from broker import admission, steprule
+from broker.jobs import Contribution, Step
+from mdgan_edge.actors import Nanos
+from mdgan_edge.messages import NodeId, TaskId, Version
+from mdgan_edge.settings import TrainingSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One admitted feedback: its task and what it would contribute."""
+
+    task_id: TaskId
+    contribution: Contribution
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What a step takes from the buffer. `step` is None if all of it has grown stale."""
+
+    merged: tuple[Entry, ...]
+    stale: tuple[Entry, ...]
+    step: Step | None
+
+
+class FeedbackBuffer:
+    """Feedback that waits for the step."""
+
+    def __init__(self) -> None:
+        self._entries: list[Entry] = []
+        self._by_node: dict[NodeId, int] = {}
+        self.first_at = Nanos(0)  # when the oldest entry came in
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def held_by(self, node: NodeId) -> int:
+        """How many entries are of this node."""
+        return self._by_node.get(node, 0)
+
+    def add(self, entry: Entry, now: Nanos) -> None:
+        if not self._entries:
+            self.first_at = now
+        self._entries.append(entry)
+        node = entry.contribution.node
+        self._by_node[node] = self.held_by(node) + 1
+
+    def purge(self, node: NodeId) -> None:
+        """Forget what a revoked node gave."""
+        self._entries = [entry for entry in self._entries if entry.contribution.node != node]
+        self._by_node.pop(node, None)
+
+    def take(self, training: TrainingSettings, version: Version, live: int) -> Taken:
+        """Empty the buffer into one step from `version`."""
+        entries = sorted(self._entries, key=_merge_order)
+        self._entries, self._by_node = [], {}
+        merged = tuple(entry for entry in entries if not _stale(entry, training, version))
+        stale = tuple(entry for entry in entries if _stale(entry, training, version))
+        return Taken(merged, stale, _step(merged, training, version, live) if merged else None)
+
+
+def _step(merged: tuple[Entry, ...], training: TrainingSettings, version: Version, live: int) -> Step:
+    given = [entry.contribution for entry in merged]
+    alphas = [steprule.staleness_weight(training, version - one.version) for one in given]
+    weighed = tuple(
+        Contribution(one.node, one.version, one.index, alpha * one.weight, one.feedback)
+        for one, alpha in zip(given, alphas, strict=True)
+    )
+    scale = steprule.lr_scale(training, len(merged), live, alphas)
+    oldest = Version(max(0, version + 1 - training.staleness_max))
+    return Step(version, weighed, sum(alphas), scale, oldest)
+
+
+def _stale(entry: Entry, training: TrainingSettings, version: Version) -> bool:
+    return admission.refusal_by_age(entry.contribution.version, version, training.staleness_max) is not None
+
+
+def _merge_order(entry: Entry) -> tuple[int, int, str, int]:
+    given = entry.contribution
+    return given.version, given.index, given.node, entry.task_id

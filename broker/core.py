@@ -1,0 +1,397 @@
+"""The hub's decisions: who is in, what is answered, when the run starts and ends.
+
+A run's life: WAITING (for nodes_min nodes) → TRAINING → FINISHING (last evaluation, farewell) → OVER. Handlers
+change one fact each; `_settle` after every event re-derives what follows from the facts: batches, dispatch, step, end.
+"""
+
+from __future__ import annotations
+
+from enum import Enum, auto
+from typing import Any, Literal, assert_never
+
+from broker import greeting, steprule
+from broker.buffer import Entry
+from broker.greeting import RunFacts
+from broker.jobs import BatchesMade, Evaluate, Evaluated, Stepped
+from broker.membership import Change, Member, Membership, MemberState
+from broker.ownership import Ownership
+from broker.training import Training
+from mdgan_edge.actors import (
+    Drain,
+    Effect,
+    Event,
+    Finish,
+    Garbled,
+    Header,
+    Heard,
+    JobDone,
+    LinkDown,
+    Measure,
+    Nanos,
+    NotAdmitted,
+    Note,
+    Peer,
+    Received,
+    RegisterChanged,
+    Run,
+    Send,
+    Tick,
+    nanos,
+)
+from mdgan_edge.errors import ExitCode
+from mdgan_edge.messages import (
+    Bye,
+    ByeAck,
+    Error,
+    ErrorCode,
+    Feedback,
+    Hello,
+    Message,
+    NodeId,
+    Ping,
+    Pong,
+    Receipt,
+    Refuse,
+    TaskId,
+    Verdict,
+    Version,
+)
+from mdgan_edge.settings import Settings
+
+SWEEP_S = 0.5  # how often leases are looked at
+SWEEP_LATE_S = 0.5  # a sweep later than this extends all leases by its lateness
+REFUSAL_PAUSE_S = 1.0  # a node that refused a task is left alone for so long
+FAREWELL_S = 10.0  # how long the hub waits for BYE_ACK at the end
+TURNED_AWAY_MAX = 1024  # different keys and reasons counted
+SCORES_KEPT = 3  # run.json gives the median of so many last evaluations
+
+
+class Phase(Enum):
+    """Where the run stands."""
+
+    WAITING = auto()
+    TRAINING = auto()
+    FINISHING = auto()
+    OVER = auto()
+
+
+class HubCore:
+    """Decides for the hub."""
+
+    def __init__(self, settings: Settings, facts: RunFacts, now: Nanos) -> None:
+        self.settings = settings
+        self.facts = facts
+        self.phase = Phase.WAITING
+        self.members = Membership(settings.hub)
+        self.ownership = Ownership(facts.architecture)
+        self.training = Training(settings.training, facts.image_shape, self.members, self.ownership)
+        self.verdicts: dict[Verdict, int] = dict.fromkeys(Verdict, 0)
+        self.garbled: dict[str, int] = {}
+        self.turned_away: dict[tuple[str, str], int] = {}  # connections refused, by key and reason
+        self.evaluations: list[Evaluated] = []
+        self.outcome: Literal["completed", "stopped", "failed"] = "failed"
+        self.started_at: Nanos | None = None  # when training started
+        self.ended_at: Nanos | None = None
+        self._evaluating = 0  # evaluations under way
+        self._evaluated_version: Version | None = None
+        self._farewell_by: Nanos | None = None
+        self._sweep_at = Nanos(now + nanos(SWEEP_S))
+        self._reason: steprule.Reason | None = None
+
+    # --- the two calls --------------------------------------------------------------------------------------------
+
+    def handle(self, event: Event, now: Nanos) -> list[Effect]:
+        """Take one event; return what is to be done about it."""
+        effects: list[Effect] = []
+        match event:
+            case Received():
+                effects += self._received(event, now)
+            case Heard(sender):
+                effects += self._heard(sender, now)
+            case Garbled(sender, reason):
+                effects += self._garbled(sender, reason, now)
+            case NotAdmitted():
+                effects += self._not_admitted(event)
+            case JobDone(_, result):
+                effects += self._job_done(result)
+            case Drain(reason):
+                effects += self._drain(reason)
+            case RegisterChanged(revoked, drained):
+                effects += self._register_changed(revoked, drained)
+            case Tick():
+                pass
+            case LinkDown():
+                raise AssertionError("a hub has no link of its own")
+            case _:
+                assert_never(event)
+        return effects + self._settle(now)
+
+    def deadline(self) -> Nanos | None:
+        """When the next lease, step timeout or farewell is to be looked at."""
+        if self.phase is Phase.OVER:
+            return None
+        timeout = self.training.timeout_at() if self.phase is Phase.TRAINING else None
+        return min(time for time in (self._sweep_at, timeout, self._farewell_by) if time is not None)
+
+    # --- messages -------------------------------------------------------------------------------------------------
+
+    def _received(self, event: Received, now: Nanos) -> list[Effect]:
+        if isinstance(event.message, Hello):
+            return self._hello(event.sender, event.message, now)
+        member = self.members.get(event.sender.node)
+        if member is None or event.header != self._header(member) or not member.present:
+            return self._no_session(event)
+        if now < member.quarantined_until and not isinstance(event.message, Ping | Bye | ByeAck):
+            return []
+        member.peer = event.sender  # the connection may be a new one; the node behind it is proven
+        effects = _noted(self.members.heard(member, now))
+        self.training.look_at(member.node)
+        return effects + self._from_member(member, event.message, now)
+
+    def _from_member(self, member: Member, message: Message, now: Nanos) -> list[Effect]:
+        match message:
+            case Feedback():
+                return self._feedback(member, message, now)
+            case Ping(echo, training):
+                idle = training is None and member.overdue
+                return [*_noted(self.members.forgive(member, now) if idle else None), self._send(member, Pong(echo))]
+            case Refuse(task_id, reason):
+                return self._refused(member, task_id, reason, now)
+            case Bye(reason):
+                change = self.members.end(member, MemberState.LEFT, reason)
+                return [*_noted(change), self._send(member, ByeAck())]
+            case ByeAck():
+                return _noted(self.members.end(member, MemberState.LEFT, "said goodbye"))
+            case Error(code, text):
+                return [Note("node_error", text, {"node": member.node, "code": code}, "warning")]
+            case _:
+                return self._garbled(member.peer, f"{type(message).__name__} is not for a hub", now)
+
+    def _hello(self, sender: Peer, hello: Hello, now: Nanos) -> list[Effect]:
+        refusal = self._hello_refusal(sender, hello)
+        if refusal is not None:
+            header = Header(epoch=self.facts.epoch)
+            who = {"node": sender.node, "code": refusal.code}
+            return [Send(sender, refusal, header), Note("refused", refusal.text, who, "warning")]
+        held = hello.discriminator if hello.run_id == self.facts.run_id else None
+        assigned = self.ownership.assign(sender.node, hello.incarnation, held)
+        newcomer = self.phase is not Phase.WAITING and assigned.action == "init"
+        warm_up = self.settings.training.warm_up_tasks if newcomer else 0
+        mine = (assigned.discriminator_id, assigned.hop)
+        member = self.members.join(sender, hello, mine, warm_up, now)
+        self.training.look_at(member.node)
+        facts = {
+            "node": member.node,
+            "incarnation": member.incarnation,
+            "shard_size": member.shard_size,
+            "discriminator": assigned.discriminator_id,
+            "action": assigned.action,
+            "software": hello.software,
+        }
+        why = "came back" if member.tally.rejoined else "new here"
+        welcome = greeting.welcome(member.node, assigned, self.settings, self.facts)
+        return [self._send(member, welcome), Note("joined", why, facts)]
+
+    def _hello_refusal(self, sender: Peer, hello: Hello) -> Error | None:
+        if self.phase in (Phase.FINISHING, Phase.OVER):
+            return Error(ErrorCode.SHUTDOWN, "the run is over", fatal=True)
+        return greeting.refusal(hello, self.members.get(sender.node), self.settings, self.facts)
+
+    def _no_session(self, event: Received) -> list[Effect]:
+        if isinstance(event.message, Feedback):
+            self.verdicts[Verdict.EPOCH] += 1
+        if isinstance(event.message, Bye):
+            return [Send(event.sender, ByeAck(), event.header)]
+        code = ErrorCode.NO_SESSION if event.header.epoch == self.facts.epoch else ErrorCode.EPOCH
+        text = "say HELLO: the hub knows no such session"
+        return [Send(event.sender, Error(code, text), Header(epoch=self.facts.epoch))]
+
+    def _heard(self, sender: Peer, now: Nanos) -> list[Effect]:
+        member = self.members.get(sender.node)
+        return _noted(self.members.heard(member, now)) if member is not None and member.present else []
+
+    def _garbled(self, sender: Peer, reason: str, now: Nanos) -> list[Effect]:
+        self.garbled[reason] = self.garbled.get(reason, 0) + 1
+        member = self.members.get(sender.node)
+        if member is None or now < member.quarantined_until:
+            return []
+        note = Note("malformed", reason, {"node": sender.node}, "warning")
+        return [note, *self._quarantine(member, now)]
+
+    def _quarantine(self, member: Member, now: Nanos) -> list[Effect]:
+        if not self.members.quarantine_if_due(member, now):
+            return []
+        return [Note("quarantined", "too many malformed messages", {"node": member.node}, "warning")]
+
+    def _not_admitted(self, event: NotAdmitted) -> list[Effect]:
+        who = (event.public_key, event.reason)
+        known = who in self.turned_away
+        if known or len(self.turned_away) < TURNED_AWAY_MAX:
+            self.turned_away[who] = self.turned_away.get(who, 0) + 1
+        facts = {"public_key": event.public_key, "address": event.address}
+        return [] if known else [Note("not_admitted", event.reason, facts, "warning")]
+
+    # --- feedback -------------------------------------------------------------------------------------------------
+
+    def _feedback(self, member: Member, message: Feedback, now: Nanos) -> list[Effect]:
+        verdict = self.training.admit(member, message, now)
+        forgiven = _noted(self.members.forgive(member, now)) if verdict is not Verdict.DUPLICATE else []
+        if verdict is None:
+            return forgiven
+        self.verdicts[verdict] += 1
+        facts = {"node": member.node, "task": message.task_id, "verdict": verdict}
+        effects = [*forgiven, self._send(member, Receipt(message.task_id, verdict))]
+        if verdict is not Verdict.MALFORMED:
+            return [*effects, Note("feedback_refused", verdict.value, facts)]
+        why = "the feedback is not finite, or not of the shape of its batch; training goes on without it"
+        return [*effects, Note("feedback_refused", why, facts, "warning"), *self._quarantine(member, now)]
+
+    def _refused(self, member: Member, task_id: TaskId, reason: str, now: Nanos) -> list[Effect]:
+        if task_id not in member.in_flight:
+            return []
+        self.members.give_back(member, task_id)
+        member.paused_until = Nanos(now + nanos(REFUSAL_PAUSE_S))
+        return [Note("task_refused", reason, {"node": member.node, "task": task_id}, "warning")]
+
+    # --- the operator ---------------------------------------------------------------------------------------------
+
+    def _drain(self, reason: str) -> list[Effect]:
+        if self.phase in (Phase.FINISHING, Phase.OVER):
+            return []
+        self.phase, self.outcome = Phase.FINISHING, "stopped"
+        return [Note("stopping", reason)]
+
+    def _register_changed(self, revoked: frozenset[NodeId], drained: frozenset[NodeId]) -> list[Effect]:
+        effects: list[Effect] = []
+        for member in self.members:
+            if member.node in revoked and member.state is not MemberState.REVOKED:
+                effects.append(self._send(member, Error(ErrorCode.FORBIDDEN, "revoked at the hub", fatal=True)))
+                effects += _noted(self.members.end(member, MemberState.REVOKED, "revoked by the operator"))
+                self.training.purge(member.node)
+            elif member.node in drained and member.present and not member.draining:
+                self.members.drain(member)
+                note = Note("draining", "asked by the operator", {"node": member.node})
+                effects += [self._send(member, Bye("drain")), note]
+        return effects
+
+    # --- results --------------------------------------------------------------------------------------------------
+
+    def _job_done(self, result: Any) -> list[Effect]:
+        match result:
+            case BatchesMade():
+                self.training.batches_made(result)
+                return []
+            case Stepped():
+                self.training.stepped(result)
+                return self._evaluate_if_due()
+            case Evaluated(version, scores):
+                self._evaluating -= 1
+                self.evaluations = [*self.evaluations, result][-SCORES_KEPT:]
+                self._evaluated_version = version
+                return [Measure("evaluated", {"version": version, **scores})]
+            case _:
+                raise AssertionError(f"not a result of a hub's job: {result!r}")
+
+    def _evaluate_if_due(self) -> list[Effect]:
+        version = self.training.version
+        if self.phase is not Phase.TRAINING or self.training.complete or version % self.settings.hub.evaluate_every:
+            return []
+        self._evaluating += 1
+        return [*self._make_batches(), Run(Evaluate(version, final=False))]  # batches first: nodes work meanwhile
+
+    # --- what follows from the facts ------------------------------------------------------------------------------
+
+    def _settle(self, now: Nanos) -> list[Effect]:
+        effects = self._sweep(now)
+        if self.phase is Phase.WAITING and len(self.members.live) >= self.settings.hub.nodes_min:
+            self.phase, self.started_at = Phase.TRAINING, now
+            effects.append(Note("started", f"{len(self.members.live)} node(s) are there"))
+        if self.phase is Phase.TRAINING and self.training.complete:
+            self.phase, self.outcome = Phase.FINISHING, "completed"
+        if self.phase is Phase.TRAINING and not self.training.stepping:
+            effects += self._step(now)
+        if self.phase is Phase.TRAINING and not self.training.stepping:
+            effects += [*self._make_batches(), *self._dispatch(now)]
+        if self.phase is Phase.FINISHING:
+            effects += self._finish(now)
+        return effects
+
+    def _sweep(self, now: Nanos) -> list[Effect]:
+        if now < self._sweep_at:
+            return []
+        late = now - self._sweep_at
+        changes = self.members.sweep(now, Nanos(late if late > nanos(SWEEP_LATE_S) else 0))
+        self._sweep_at = Nanos(now + nanos(SWEEP_S))
+        self.training.look_at_all()
+        return [effect for change in changes for effect in _noted(change)]
+
+    def _step(self, now: Nanos) -> list[Effect]:
+        decision = self.training.decide(now)
+        notable = decision.reason in (steprule.Reason.BLOCKED, steprule.Reason.TIMEOUT)
+        effects: list[Effect] = []
+        if notable and decision.reason is not self._reason:
+            standing = self.training.standing()
+            facts = {"version": standing.version, "buffered": standing.buffered, "oldest": standing.oldest_in_flight}
+            effects.append(Note("step_rule", decision.reason.value, facts))
+        self._reason = decision.reason
+        return effects + self._start_step() if decision.step else effects
+
+    def _start_step(self) -> list[Effect]:
+        taken = self.training.take()
+        effects = [*self._receipts(taken.stale, Verdict.STALE), *self._receipts(taken.merged, Verdict.MERGED)]
+        if taken.step is None:
+            return effects
+        return [*effects, Measure("step", self.training.step_figures(taken.step)), Run(taken.step)]
+
+    def _receipts(self, entries: tuple[Entry, ...], verdict: Verdict) -> list[Effect]:
+        effects: list[Effect] = []
+        for entry in entries:
+            member = self.members.get(entry.contribution.node)
+            assert member is not None
+            self.verdicts[verdict] += 1
+            if verdict is Verdict.MERGED:
+                member.tally.merge(self.training.version - entry.contribution.version)
+            if member.present:
+                effects.append(self._send(member, Receipt(entry.task_id, verdict)))
+        return effects
+
+    def _make_batches(self) -> list[Effect]:
+        job = self.training.batches_wanted()
+        return [Run(job)] if job is not None else []
+
+    def _dispatch(self, now: Nanos) -> list[Effect]:
+        return [self._send(given.member, given.task) for given in self.training.dispatch(now)]
+
+    def _finish(self, now: Nanos) -> list[Effect]:
+        if self.training.stepping or self.training.making or self._evaluating:
+            return []
+        if self.ended_at is None:
+            self.ended_at = now
+        if self._evaluated_version != self.training.version:
+            self._evaluating += 1
+            return [Run(Evaluate(self.training.version, final=True))]
+        present = [member for member in self.members if member.present]
+        if self._farewell_by is None:
+            self._farewell_by = Nanos(now + nanos(FAREWELL_S))
+            if present:
+                return [self._send(member, Bye(self.outcome)) for member in present]
+        if present and now < self._farewell_by:
+            return []
+        self.phase = Phase.OVER
+        return [Finish(ExitCode.OK, self.outcome, f"{self.outcome} at version {self.training.version}")]
+
+    # --- small things ---------------------------------------------------------------------------------------------
+
+    def _header(self, member: Member) -> Header:
+        return Header(epoch=self.facts.epoch, session=member.session)
+
+    def _send(self, member: Member, message: Message) -> Send:
+        return Send(member.peer, message, self._header(member))
+
+
+def _noted(change: Change | None) -> list[Effect]:
+    if change is None:
+        return []
+    facts = {"node": change.node, "state": change.state.value, "tasks_returned": change.returned}
+    calm = change.state in (MemberState.ACTIVE, MemberState.LEFT)
+    return [Note("member", change.why, facts, "info" if calm else "warning")]

@@ -1,0 +1,99 @@
+"""Who may come in: what the hub answers to HELLO. Pure functions of the greeting, the settings and the register."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from broker.membership import Member, MemberState
+from mdgan_edge.messages import (
+    PROTOCOL_VERSION,
+    AssignedDiscriminator,
+    Epoch,
+    Error,
+    ErrorCode,
+    Hello,
+    NodeId,
+    NodeTerms,
+    Welcome,
+)
+from mdgan_edge.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class RunFacts:
+    """What is settled before the hub's core starts."""
+
+    run_id: str
+    epoch: Epoch
+    architecture: str  # fingerprint of the discriminator
+    image_shape: tuple[int, int, int]  # (channels, height, width)
+
+
+def refusal(hello: Hello, member: Member | None, settings: Settings, facts: RunFacts) -> Error | None:
+    """Why this node cannot come in, in words for its operator; None if it can."""
+    if not hello.protocol_min <= PROTOCOL_VERSION <= hello.protocol_max:
+        theirs = f"{hello.protocol_min} to {hello.protocol_max}"
+        text = f"the hub speaks protocol {PROTOCOL_VERSION}, this node {theirs}: install the same version on both"
+        return Error(ErrorCode.VERSION, text, fatal=True)
+    if member is not None and member.state is MemberState.REVOKED:
+        return Error(ErrorCode.FORBIDDEN, "this node was revoked at the hub", fatal=True)
+    if member is not None and hello.incarnation < member.incarnation:
+        text = "a newer start of this node has taken over: is the same --state folder used twice?"
+        return Error(ErrorCode.SUPERSEDED, text, fatal=True)
+    text_or_none = _misfit(hello, settings, facts)
+    return Error(ErrorCode.ARCHITECTURE, text_or_none, fatal=True) if text_or_none else None
+
+
+def _misfit(hello: Hello, settings: Settings, facts: RunFacts) -> str | None:
+    model, batch = settings.model, settings.training.batch_size
+    if tuple(hello.image_shape) != facts.image_shape:
+        wanted, got = _shape_text(facts.image_shape), _shape_text(hello.image_shape)
+        remedy = f"start the node with --resize {model.image_size} --channels {model.channels}"
+        return f"the hub trains on images of {wanted}, this shard holds {got}: {remedy}"
+    if hello.model is not None and hello.model != model.name:
+        remedy = f"start it with --model {model.name}"
+        return f"the hub trains model {model.name!r}, this node is set to {hello.model!r}: {remedy}"
+    if hello.shard_size < batch:
+        return f"a shard of {hello.shard_size} images is smaller than the batch of {batch}: give the node more images"
+    if model.classes and hello.labelled_max is not None and hello.labelled_max >= model.classes:
+        return f"the shard has label {hello.labelled_max}, the hub's model has classes 0 to {model.classes - 1}"
+    if model.classes and hello.labelled_max is None:
+        return (
+            f"the hub trains a model of {model.classes} classes, this shard has no labels: give the node labelled "
+            "images (one folder per class), or run the hub with --set model.classes=0"
+        )
+    return None
+
+
+def welcome(node: NodeId, assigned: AssignedDiscriminator, settings: Settings, facts: RunFacts) -> Welcome:
+    """What a node that comes in must know."""
+    return Welcome(
+        run_id=facts.run_id,
+        node_id=node,
+        heartbeat_s=settings.hub.heartbeat_s,
+        lease_s=settings.hub.lease_s,
+        credit=settings.training.credit,
+        staleness_max=settings.training.staleness_max,
+        discriminator=assigned,
+        architecture=facts.architecture,
+        terms=node_terms(settings),
+    )
+
+
+def node_terms(settings: Settings) -> NodeTerms:
+    """The part of the settings that a node trains by."""
+    training = settings.training
+    return NodeTerms(
+        model=settings.model,
+        seed=training.seed,
+        batch_size=training.batch_size,
+        loss=training.loss,
+        lr=training.lr_discriminator,
+        betas=(training.beta1, training.beta2),
+        gradient_penalty=training.gradient_penalty,
+    )
+
+
+def _shape_text(shape: tuple[int, int, int]) -> str:
+    channels, height, width = shape
+    return f"{height}x{width} pixels in {channels} channel(s)"

@@ -1,0 +1,350 @@
+"""Who is in the swarm and what each of them has in hand.
+
+A member's life: HELLO → ACTIVE ⇄ SUSPECT (silent or overdue) → DEAD (silent for the death timeout); BYE → LEFT;
+the operator → REVOKED. HELLO brings it back to ACTIVE from anywhere but REVOKED.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from mdgan_edge.actors import Nanos, Peer, nanos
+from mdgan_edge.messages import DiscriminatorId, Hello, Incarnation, NodeId, Session, TaskId, Version
+from mdgan_edge.settings import HubSettings
+
+CLOSED_TASKS_MAX = 64  # per member: how many ended tasks are remembered to tell a duplicate from a late answer
+TASK_TIMES_MAX = 33  # per member: how many task times the lease is computed from
+LEASE_DEVIATIONS = 8.0  # k of median + k·MAD
+FIRST_LEASE_FACTOR = 6.0  # before a node's pace is known, its lease is this many times the least one
+MALFORMED_MAX = 3  # so many malformed messages ...
+MALFORMED_WINDOW_S = 60.0  # ... in this time ...
+QUARANTINE_S = 60.0  # ... and the sender is ignored for so long
+
+NEVER = Nanos(0)
+NO_DISCRIMINATOR = DiscriminatorId("")
+FIRST = Version(0)
+
+
+class MemberState(StrEnum):
+    """Where a member stands."""
+
+    ACTIVE = "active"
+    SUSPECT = "suspect"
+    DEAD = "dead"
+    LEFT = "left"
+    REVOKED = "revoked"
+
+
+PRESENT = frozenset({MemberState.ACTIVE, MemberState.SUSPECT})
+
+_ALLOWED: dict[MemberState, frozenset[MemberState]] = {
+    MemberState.ACTIVE: frozenset({MemberState.SUSPECT, MemberState.LEFT, MemberState.REVOKED}),
+    MemberState.SUSPECT: frozenset(
+        {MemberState.ACTIVE, MemberState.DEAD, MemberState.LEFT, MemberState.REVOKED},
+    ),
+    MemberState.DEAD: frozenset({MemberState.ACTIVE, MemberState.REVOKED}),
+    MemberState.LEFT: frozenset({MemberState.ACTIVE, MemberState.REVOKED}),
+    MemberState.REVOKED: frozenset(),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class InFlight:
+    """A task a node has in hand: batch `index` of `version`, to be answered by `expires_at`."""
+
+    task_id: TaskId
+    version: Version
+    index: int
+    sent_at: Nanos
+    expires_at: Nanos
+
+
+@dataclass(slots=True)
+class Tally:
+    """What a node has given, over all its sessions."""
+
+    tasks: int = 0  # answered
+    merged: int = 0
+    staleness_sum: int = 0
+    staleness_max: int = 0
+    rejoined: int = 0
+
+    def merge(self, staleness: int) -> None:
+        self.merged += 1
+        self.staleness_sum += staleness
+        self.staleness_max = max(self.staleness_max, staleness)
+
+
+@dataclass(slots=True)
+class Member:
+    """One node as the hub knows it, over all its sessions."""
+
+    node: NodeId
+    peer: Peer
+    incarnation: Incarnation
+    session: Session
+    shard_size: int = 0
+    labels: tuple[int, ...] | None = None
+    last_seen: Nanos = NEVER
+    discriminator_id: DiscriminatorId = NO_DISCRIMINATOR
+    hop: int = 0
+    state: MemberState = MemberState.ACTIVE
+    in_flight: dict[TaskId, InFlight] = field(default_factory=dict)
+    overdue: bool = False  # let a task's lease lapse and has not answered anything since
+    closed: dict[TaskId, bool] = field(default_factory=dict)  # ended tasks; True if answered
+    task_times: deque[Nanos] = field(default_factory=lambda: deque(maxlen=TASK_TIMES_MAX))
+    turn: tuple[Version, int] = (FIRST, 0)  # how many tasks it was given at a version
+    warm_up_left: int = 0
+    malformed_at: deque[Nanos] = field(default_factory=lambda: deque(maxlen=MALFORMED_MAX))
+    quarantined_until: Nanos = NEVER
+    paused_until: Nanos = NEVER  # it refused a task
+    draining: bool = False
+    tally: Tally = field(default_factory=Tally)
+
+    @property
+    def present(self) -> bool:
+        return self.state in PRESENT
+
+    def close(self, task_id: TaskId, *, answered: bool) -> InFlight:
+        """End a task in flight and remember how."""
+        task = self.in_flight.pop(task_id)
+        self.closed[task_id] = answered
+        if len(self.closed) > CLOSED_TASKS_MAX:
+            del self.closed[next(iter(self.closed))]
+        return task
+
+    def lease(self, least: Nanos) -> Nanos:
+        """How long a task may take: median + k·MAD of the node's own task times, never below `least`."""
+        if not self.task_times:
+            return Nanos(round(least * FIRST_LEASE_FACTOR))
+        middle = median(list(self.task_times))
+        deviation = median([abs(time - middle) for time in self.task_times])
+        return Nanos(max(least, round(middle + LEASE_DEVIATIONS * deviation)))
+
+
+def median(values: list[int]) -> int:
+    """The upper median of a list that is not empty."""
+    return sorted(values)[len(values) // 2]
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A member's state changed, and why."""
+
+    node: NodeId
+    state: MemberState
+    why: str
+    returned: int = 0  # tasks taken back
+
+
+class Membership:
+    """All members; keeps the sorted list of live ones and the versions they have in flight.
+
+    Live means: counts for the quorum and holds the generator to the staleness bound. Suspects, quarantined and
+    draining members are not live.
+    """
+
+    def __init__(self, settings: HubSettings) -> None:
+        self._lease = nanos(settings.lease_s)
+        self._silence = nanos(settings.heartbeat_s * settings.suspect_after_missed)
+        self._death = nanos(settings.death_timeout_s)
+        self._members: dict[NodeId, Member] = {}
+        self._live: list[NodeId] = []  # sorted: a node's rank is its place here
+        self._versions: dict[Version, int] = {}  # tasks in flight at live members, by version
+        self._next_session = 1
+
+    def __iter__(self) -> Iterator[Member]:
+        return iter(self._members.values())
+
+    def get(self, node: NodeId) -> Member | None:
+        return self._members.get(node)
+
+    @property
+    def live(self) -> list[NodeId]:
+        """Ids of live members, ascending. Not to be changed."""
+        return self._live
+
+    def rank(self, node: NodeId) -> int:
+        """0-based place of a live node among the live ones."""
+        rank = bisect_left(self._live, node)
+        assert self._live[rank] == node, f"{node} is not live"
+        return rank
+
+    def is_live(self, node: NodeId) -> bool:
+        place = bisect_left(self._live, node)
+        return place < len(self._live) and self._live[place] == node
+
+    def oldest_in_flight(self) -> Version | None:
+        """The lowest version a live member still works on."""
+        return min(self._versions, default=None)
+
+    # --- coming and going -----------------------------------------------------------------------------------------
+
+    def join(
+        self, peer: Peer, hello: Hello, discriminator: tuple[DiscriminatorId, int], warm_up: int, now: Nanos
+    ) -> Member:
+        """Open a new session for a node; whatever its old session had in hand is void."""
+        session, self._next_session = Session(self._next_session), self._next_session + 1
+        member = self._members.get(peer.node)
+        if member is None:
+            member = self._members[peer.node] = Member(peer.node, peer, hello.incarnation, session)
+        else:
+            assert member.state is not MemberState.REVOKED
+            self._take_back(member)
+            self._unlist(member)
+            member.tally.rejoined += 1
+        member.peer, member.session, member.incarnation = peer, session, hello.incarnation
+        member.state, member.overdue, member.draining = MemberState.ACTIVE, False, False
+        member.shard_size, member.labels = hello.shard_size, hello.labels
+        member.discriminator_id, member.hop = discriminator
+        member.warm_up_left, member.last_seen = warm_up, now
+        self._relist(member, now)
+        return member
+
+    def end(self, member: Member, state: MemberState, why: str) -> Change:
+        """LEFT, DEAD or REVOKED: its tasks come back."""
+        self._move(member, state)
+        self._unlist(member)
+        return Change(member.node, state, why, self._take_back(member))
+
+    def heard(self, member: Member, now: Nanos) -> Change | None:
+        """A sign of life: ends a suspicion unless the member owes an overdue task."""
+        member.last_seen = now
+        if member.state is MemberState.SUSPECT and not member.overdue:
+            return self._trust(member, now)
+        return None
+
+    def drain(self, member: Member) -> None:
+        member.draining = True
+        self._unlist(member)
+
+    def quarantine_if_due(self, member: Member, now: Nanos) -> bool:
+        """Count one malformed message; True if the member is quarantined for it now."""
+        member.malformed_at.append(now)
+        full = len(member.malformed_at) == MALFORMED_MAX
+        if not full or now - member.malformed_at[0] > nanos(MALFORMED_WINDOW_S):
+            return False
+        member.malformed_at.clear()
+        member.quarantined_until = Nanos(now + nanos(QUARANTINE_S))
+        self._unlist(member)
+        self._take_back(member)
+        return True
+
+    # --- tasks ----------------------------------------------------------------------------------------------------
+
+    def give(self, member: Member, task_id: TaskId, version: Version, index: int, now: Nanos) -> InFlight:
+        """Hand a task to a live member."""
+        member.turn = (version, self.turn(member, version) + 1)
+        task = InFlight(task_id, version, index, now, Nanos(now + member.lease(self._lease)))
+        member.in_flight[task_id] = task
+        self._count(version, +1)
+        return task
+
+    def turn(self, member: Member, version: Version) -> int:
+        """How many tasks of `version` the member was given so far."""
+        return member.turn[1] if member.turn[0] == version else 0
+
+    def answer(self, member: Member, task_id: TaskId, now: Nanos) -> InFlight:
+        """The member answered a task in flight: credit returns, its pace is known better."""
+        task = self._close(member, task_id, answered=True)
+        member.task_times.append(Nanos(now - task.sent_at))
+        member.tally.tasks += 1
+        return task
+
+    def give_back(self, member: Member, task_id: TaskId) -> InFlight:
+        """The member will not answer a task."""
+        return self._close(member, task_id, answered=False)
+
+    def forgive(self, member: Member, now: Nanos) -> Change | None:
+        """The member owes nothing any more: it answered, late or not, or says that it has nothing in hand."""
+        member.overdue = False
+        return self._trust(member, now) if member.state is MemberState.SUSPECT else None
+
+    # --- time -----------------------------------------------------------------------------------------------------
+
+    def sweep(self, now: Nanos, late_by: Nanos) -> list[Change]:
+        """Let leases lapse. A sweep that runs late grants everybody that much more (Lifeguard, Dadgar et al. 2018)."""
+        changes: list[Change] = []
+        for member in list(self._members.values()):
+            if member.present:
+                if late_by:
+                    self._extend(member, late_by)
+                changes.extend(self._sweep_one(member, now))
+        return changes
+
+    def _sweep_one(self, member: Member, now: Nanos) -> list[Change]:
+        silent = now - member.last_seen
+        if silent > self._death:
+            if member.state is MemberState.ACTIVE:
+                self._suspect(member, "silent")
+            return [self.end(member, MemberState.DEAD, f"silent for {silent / 1e9:.1f} s")]
+        expired = [task.task_id for task in member.in_flight.values() if now >= task.expires_at]
+        for task_id in expired:
+            self._close(member, task_id, answered=False)
+        member.overdue = member.overdue or bool(expired)
+        if expired:
+            why = f"{len(expired)} task(s) not answered within the lease"
+            return [self._suspect(member, why, len(expired))] if member.state is MemberState.ACTIVE else []
+        if silent > self._silence and member.state is MemberState.ACTIVE:
+            return [self._suspect(member, f"silent for {silent / 1e9:.1f} s")]
+        self._relist(member, now)
+        return []
+
+    def _extend(self, member: Member, by: Nanos) -> None:
+        member.last_seen = Nanos(member.last_seen + by)
+        for task_id, task in member.in_flight.items():
+            longer = Nanos(task.expires_at + by)
+            member.in_flight[task_id] = InFlight(task_id, task.version, task.index, task.sent_at, longer)
+
+    # --- bookkeeping ----------------------------------------------------------------------------------------------
+
+    def _move(self, member: Member, state: MemberState) -> None:
+        assert state in _ALLOWED[member.state], f"{member.node}: {member.state} cannot become {state}"
+        member.state = state
+
+    def _suspect(self, member: Member, why: str, returned: int = 0) -> Change:
+        self._move(member, MemberState.SUSPECT)
+        self._unlist(member)
+        return Change(member.node, MemberState.SUSPECT, why, returned)
+
+    def _trust(self, member: Member, now: Nanos) -> Change:
+        self._move(member, MemberState.ACTIVE)
+        self._relist(member, now)
+        return Change(member.node, MemberState.ACTIVE, "heard from again")
+
+    def _relist(self, member: Member, now: Nanos) -> None:
+        able = member.state is MemberState.ACTIVE and not member.draining and now >= member.quarantined_until
+        if able and not self.is_live(member.node):
+            insort(self._live, member.node)
+            for task in member.in_flight.values():
+                self._versions[task.version] = self._versions.get(task.version, 0) + 1
+
+    def _unlist(self, member: Member) -> None:
+        if self.is_live(member.node):
+            for task in member.in_flight.values():
+                self._count(task.version, -1)
+            del self._live[self.rank(member.node)]
+
+    def _close(self, member: Member, task_id: TaskId, *, answered: bool) -> InFlight:
+        task = member.close(task_id, answered=answered)
+        if self.is_live(member.node):
+            self._count(task.version, -1)
+        return task
+
+    def _take_back(self, member: Member) -> int:
+        tasks = list(member.in_flight)
+        for task_id in tasks:
+            self._close(member, task_id, answered=False)
+        return len(tasks)
+
+    def _count(self, version: Version, by: int) -> None:
+        left = self._versions.get(version, 0) + by
+        assert left >= 0
+        if left:
+            self._versions[version] = left
+        else:
+            del self._versions[version]

@@ -1,0 +1,98 @@
+"""What the hub says of a run: the parts of run.json and status.json that its core knows. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from broker.core import HubCore
+from broker.jobs import Evaluated
+from broker.membership import Member
+from mdgan_edge.actors import NANOS_PER_SECOND, Nanos
+from mdgan_edge.messages import Verdict
+
+
+def run_report(core: HubCore) -> dict[str, Any]:
+    """The core's part of run.json."""
+    return {
+        "outcome": core.outcome,
+        "version": core.training.version,
+        "seed": core.settings.training.seed,
+        "mode": core.settings.mode,
+        "train_s": _seconds(core.started_at, core.ended_at),
+        "nodes": nodes_report(core),
+        "feedback": {
+            **{verdict.value: core.verdicts[verdict] for verdict in Verdict},
+            "clipped": core.training.clipped,
+        },
+        "malformed_messages": dict(sorted(core.garbled.items())),
+        "refused_connections": _by_reason(core.turned_away),
+        "scores": median_scores(core.evaluations),
+    }
+
+
+def status_report(core: HubCore, now: Nanos) -> dict[str, Any]:
+    """What the live table and `status` show while the run goes on."""
+    elapsed = _seconds(core.started_at, core.ended_at or now)
+    rate = core.training.version / elapsed if elapsed else 0.0
+    left = (core.settings.training.steps - core.training.version) / rate if rate else None
+    return {
+        **run_report(core),
+        "phase": core.phase.name.lower(),
+        "steps": core.settings.training.steps,
+        "elapsed_s": elapsed,
+        "steps_per_s": rate,
+        "left_s": left,
+        "evaluated_version": core.evaluations[-1].version if core.evaluations else None,
+        "run_id": core.facts.run_id,
+        "epoch": core.facts.epoch,
+    }
+
+
+def nodes_report(core: HubCore) -> dict[str, Any]:
+    """Every node that ever joined, by id."""
+    total = sum(member.tally.merged for member in core.members)
+    members = sorted(core.members, key=lambda member: member.node)
+    return {member.node: _node(member, total) for member in members}
+
+
+def _node(member: Member, total: int) -> dict[str, Any]:
+    tally = member.tally
+    return {
+        "state": member.state.value,
+        "tasks": tally.tasks,
+        "merged": tally.merged,
+        "share": tally.merged / total if total else 0.0,
+        "staleness_mean": tally.staleness_sum / tally.merged if tally.merged else None,
+        "staleness_max": tally.staleness_max if tally.merged else None,
+        "rejoined": tally.rejoined,
+        "incarnation": member.incarnation,
+        "shard_size": member.shard_size,
+        "discriminator": member.discriminator_id,
+        "in_flight": len(member.in_flight),
+    }
+
+
+def _by_reason(turned_away: Mapping[tuple[str, str], int]) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for (_, reason), count in turned_away.items():
+        counts[reason] = counts.get(reason, 0) + count
+    return counts
+
+
+def median_scores(evaluations: list[Evaluated]) -> dict[str, float | None]:
+    """Each score's median over the last evaluations; None where any of them has none."""
+    names = sorted({name for evaluated in evaluations for name in evaluated.scores})
+    return {name: _median([evaluated.scores.get(name) for evaluated in evaluations]) for name in names}
+
+
+def _median(values: list[float | None]) -> float | None:
+    known = sorted(value for value in values if value is not None)
+    if len(known) < len(values):
+        return None
+    middle = len(known) // 2
+    return known[middle] if len(known) % 2 else (known[middle - 1] + known[middle]) / 2
+
+
+def _seconds(start: Nanos | None, end: Nanos | None) -> float | None:
+    return None if start is None or end is None else (end - start) / NANOS_PER_SECOND

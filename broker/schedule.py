@@ -1,0 +1,29 @@
+"""Which batches a node gets next: pure arithmetic over rank, credit and quota."""
+
+from __future__ import annotations
+
+from broker.membership import Member
+from mdgan_edge.messages import Version
+from mdgan_edge.settings import TrainingSettings, quorum_count, quota_count
+
+
+def may_have_task(member: Member, buffered: int, training: TrainingSettings, live: int, version: Version) -> bool:
+    """Within its credit, one task per version at a time, and no more than the next step could merge.
+
+    `buffered`: how many of its feedbacks wait for that step already.
+    """
+    if len(member.in_flight) >= training.credit:
+        return False
+    at_version = sum(task.version == version for task in member.in_flight.values())
+    quota = quota_count(training.quota, quorum_count(training.quorum, live))
+    return at_version == 0 and buffered < quota
+
+
+def batch_indices(rank: int, turn: int, batches: int) -> tuple[int, int]:
+    """(g, d): the node of `rank` judges X_g and trains against X_d = the next one.
+
+    The paper's assignment at `turn` 0; a node that is faster than the quorum moves on to the next batches with each
+    further task it gets at the same version.
+    """
+    g = (rank + turn) % batches
+    return g, (g + 1) % batches

@@ -1,0 +1,159 @@
+"""The hub as a process: its folder, its generator, its core and trainer, put together and carried to the end."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from msgspec.structs import replace
+
+from broker.core import HubCore
+from broker.greeting import RunFacts
+from broker.report import run_report, status_report
+from broker.store import HubStore
+from broker.trainer import HubTrainer
+from mdgan_edge.actors import Finish, Note, RegisterChanged
+from mdgan_edge.config import dump_toml
+from mdgan_edge.data.images import Images
+from mdgan_edge.data.sources import load
+from mdgan_edge.gan.models import architecture, build_discriminator, resolve
+from mdgan_edge.gan.scores import Scorer
+from mdgan_edge.journal import Journal
+from mdgan_edge.rundir import RunDirectory, write_atomic, write_json
+from mdgan_edge.service import FileRecorder, Service, Status, clock, signals_drain
+from mdgan_edge.settings import Settings
+from mdgan_edge.wire.transport import Counts, HubEndpoint
+
+CLASSIFIER_CACHE = "classifier.safetensors"
+PARTS: tuple[Literal["train"], Literal["test"]] = ("train", "test")
+
+
+@dataclass(frozen=True, slots=True)
+class HubOptions:
+    """What the command line says beside the settings."""
+
+    state: Path
+    run: RunDirectory
+    name: str
+
+
+Real = tuple[Images, Images]  # (train, test): what the hub may look at for its scores
+
+
+def fit_to_data(settings: Settings, explicit: frozenset[str]) -> tuple[Settings, Real | None]:
+    """The hub's real images, if it has any, and the settings with a model that fits them.
+
+    Image size, channels and classes that the operator did not set are taken from the images; those that were set are
+    what the images are brought to.
+    """
+    if settings.hub.data == "none":
+        return replace(settings, model=resolve(settings.model)), None
+    size = settings.model.image_size if "model.image_size" in explicit else None
+    channels = settings.model.channels if "model.channels" in explicit else None
+    seed = settings.training.seed
+    train, test = (load(settings.hub.data, part, seed, size, channels) for part in PARTS)
+    found = {"image_size": train.shape[1], "channels": train.shape[0], "classes": train.classes}
+    changes = {key: value for key, value in found.items() if f"model.{key}" not in explicit}
+    return replace(settings, model=resolve(replace(settings.model, **changes))), (train, test)
+
+
+def run_hub(
+    settings: Settings,
+    options: HubOptions,
+    real: Real | None,
+    tell: Callable[[Note], None],
+    show: Callable[[Status], None] = lambda _: None,
+) -> tuple[Finish, dict[str, Any]]:
+    """Until all steps are taken or the operator stops it. Returns how it ended and what run.json says."""
+    torch.set_num_threads(1)
+    started = time.monotonic()
+    store = HubStore(options.state)
+    keys = store.keys()
+    write_atomic(options.run.config, dump_toml(settings).encode())
+    now = clock()
+    journal, metrics = (Journal(path, now / 1e9) for path in (options.run.journal, options.run.metrics))
+    recorder = FileRecorder(journal, metrics, tell)
+    endpoint = HubEndpoint(settings.hub.bind, keys, store.lookup)  # the port first: it is what fails soonest
+    scorer = _scorer(settings, options, real, recorder)
+    facts = RunFacts(
+        run_id=f"{options.name}-{secrets.token_hex(4)}",
+        epoch=store.next_epoch(),
+        architecture=architecture(build_discriminator(settings.model, seed=0)),
+        image_shape=(settings.model.channels, settings.model.image_size, settings.model.image_size),
+    )
+    core = HubCore(settings, facts, clock())
+    trainer = HubTrainer(settings, options.run, scorer)
+    service = Service(core, trainer, endpoint, recorder, lambda now: _status(core, endpoint, now))
+    watch = _RegisterWatch(store, service)
+    listening = Note("listening", f"at {endpoint.endpoint}", {"endpoint": endpoint.endpoint, "public_key": keys.public})
+    recorder.note(listening, clock() / 1e9)
+
+    def meanwhile(status: Status) -> None:
+        watch.look()
+        write_json(options.run.status, status)
+        show(status)
+
+    try:
+        with signals_drain(service):
+            finish = service.run(meanwhile)
+    finally:
+        report = {
+            **run_report(core),
+            "run_id": facts.run_id,
+            "wall_s": time.monotonic() - started,
+            "bytes": byte_report(endpoint.counts),
+            "noise_fid": scorer.noise_fid() if scorer is not None else None,
+            "scores_missing": scorer.reason if scorer is not None else "the hub has no real images (hub.data = none)",
+        }
+        write_json(options.run.run_json, report)
+        journal.close()
+        metrics.close()
+    return finish, report
+
+
+def byte_report(counts: Counts) -> dict[str, int]:
+    """Bytes as given to ZeroMQ, before encryption."""
+    return {
+        "hub_sent": sum(counts.bytes_sent.values()),
+        "hub_received": sum(counts.bytes_received.values()),
+        "tasks": counts.bytes_sent["Task"],
+        "feedback": counts.bytes_received["Feedback"],
+        "swaps": 0,
+    }
+
+
+def _scorer(settings: Settings, options: HubOptions, real: Real | None, recorder: FileRecorder) -> Scorer | None:
+    if real is None:
+        why = "the hub has no real images (hub.data = none): samples are drawn, nothing is scored"
+        recorder.note(Note("no_scores", why), clock() / 1e9)
+        return None
+    scorer = Scorer.build(*real, settings.training.seed, options.state / CLASSIFIER_CACHE)
+    if scorer.reason is not None:
+        recorder.note(Note("no_scores", scorer.reason, level="warning"), clock() / 1e9)
+    return scorer
+
+
+def _status(core: HubCore, endpoint: HubEndpoint, now: Any) -> dict[str, Any]:
+    return {**status_report(core, now), "endpoint": endpoint.endpoint, "bytes": byte_report(endpoint.counts)}
+
+
+class _RegisterWatch:
+    """Tells the core when the operator has changed the register."""
+
+    def __init__(self, store: HubStore, service: Service) -> None:
+        self._store, self._service = store, service
+        self._last = RegisterChanged(frozenset(), frozenset())
+
+    def look(self) -> None:
+        lines = self._store.list()
+        revoked = frozenset(line.node for line in lines if line.wish == "revoked")
+        drained = frozenset(line.node for line in lines if line.wish == "drain")
+        changed = RegisterChanged(revoked, drained)
+        if changed != self._last:
+            self._last = changed
+            self._service.post(changed)

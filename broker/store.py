@@ -1,0 +1,132 @@
+"""What the hub must not forget: its epoch and the register of nodes, in SQLite (`hub.sqlite` in the state folder).
+
+Every call opens the database for itself, so that the I/O thread, the commands and the watching thread never share one.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from mdgan_edge.errors import ConfigurationError, DataError
+from mdgan_edge.messages import Epoch, NodeId, check_node_id
+from mdgan_edge.wire.keys import KeyPair, check_public_key, create, load
+from mdgan_edge.wire.zap import Admission, Member, Revoked, Unknown
+
+DATABASE = "hub.sqlite"
+KEY_NAME = "hub"
+LOCKED_MAX_S = 5.0  # how long a writer waits for another
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS nodes (
+    node_id TEXT PRIMARY KEY, public_key TEXT NOT NULL UNIQUE,
+    wish TEXT NOT NULL DEFAULT 'member' CHECK (wish IN ('member', 'drain', 'revoked')),
+    added_at TEXT NOT NULL DEFAULT (datetime('now'))
+) STRICT;
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """One line of the register. `wish`: member, drain or revoked."""
+
+    node: NodeId
+    public_key: str
+    wish: str
+    added_at: str
+
+
+class HubStore:
+    """A hub's state folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._path = folder / DATABASE
+
+    @classmethod
+    def create(cls, folder: Path) -> tuple[HubStore, KeyPair]:
+        """A new hub with a fresh key pair; the folder must not hold one already."""
+        store = cls(folder)
+        if store._path.exists():
+            raise ConfigurationError(f"{folder} is a hub already: use it, or name another folder")
+        try:
+            keys = create(folder, KEY_NAME)
+        except OSError as error:
+            raise DataError(f"cannot make the hub's folder {folder}: {error.strerror or error}") from error
+        with store._open(must_exist=False) as db:
+            db.executescript(_SCHEMA)
+        return store, keys
+
+    def keys(self) -> KeyPair:
+        """The hub's key pair."""
+        return load(self.folder, KEY_NAME, make_with=f"mdgan-hub init {self.folder}")
+
+    def next_epoch(self) -> Epoch:
+        """One more than ever before; durable before it is returned."""
+        with self._open() as db:
+            db.execute("INSERT INTO facts VALUES ('epoch', 1) ON CONFLICT (name) DO UPDATE SET value = value + 1")
+            (epoch,) = db.execute("SELECT value FROM facts WHERE name = 'epoch'").fetchone()
+        return Epoch(epoch)
+
+    def add(self, node: str, public_key: str) -> None:
+        """Admit a node. The same line twice is no error, a different key for a known name is."""
+        known = {line.node: line for line in self.list()}
+        check_node_id(node)
+        check_public_key(public_key)
+        line = known.get(NodeId(node))
+        if line is not None and line.public_key != public_key:
+            text = f"node {node!r} is registered with another key: choose another name, or `nodes remove {node}` first"
+            raise ConfigurationError(text)
+        if any(other.public_key == public_key and other.node != node for other in known.values()):
+            raise ConfigurationError("this key is registered under another name: make a key of its own for each node")
+        with self._open() as db:
+            query = "INSERT INTO nodes (node_id, public_key) VALUES (?, ?) ON CONFLICT DO UPDATE SET wish = 'member'"
+            db.execute(query, (node, public_key))
+
+    def wish(self, node: str, wish: str) -> None:
+        """Ask for a node to be drained or revoked."""
+        with self._open() as db:
+            changed = db.execute("UPDATE nodes SET wish = ? WHERE node_id = ?", (wish, node)).rowcount
+        if not changed:
+            raise ConfigurationError(f"no node {node!r} in the register; `mdgan-hub nodes list` shows it")
+
+    def remove(self, node: str) -> None:
+        """Forget a node and its key."""
+        with self._open() as db:
+            removed = db.execute("DELETE FROM nodes WHERE node_id = ?", (node,)).rowcount
+        if not removed:
+            raise ConfigurationError(f"no node {node!r} in the register; `mdgan-hub nodes list` shows it")
+
+    def list(self) -> list[Registered]:
+        """The register, by name."""
+        with self._open() as db:
+            rows = db.execute("SELECT node_id, public_key, wish, added_at FROM nodes ORDER BY node_id").fetchall()
+        return [Registered(NodeId(node), key, wish, added) for node, key, wish, added in rows]
+
+    def lookup(self, public_key: str) -> Admission:
+        """What the register says of a key."""
+        with self._open() as db:
+            row = db.execute("SELECT node_id, wish FROM nodes WHERE public_key = ?", (public_key,)).fetchone()
+        if row is None:
+            return Unknown()
+        return Revoked() if row[1] == "revoked" else Member(NodeId(row[0]))
+
+    @contextmanager
+    def _open(self, *, must_exist: bool = True) -> Iterator[sqlite3.Connection]:
+        if must_exist and not self._path.exists():
+            raise ConfigurationError(f"{self.folder} is no hub: make one with `mdgan-hub init {self.folder}`")
+        try:
+            db = sqlite3.connect(self._path, timeout=LOCKED_MAX_S)
+        except sqlite3.Error as error:
+            raise DataError(f"cannot open {self._path}: {error}") from error
+        try:
+            with db:
+                yield db
+        except sqlite3.Error as error:
+            raise DataError(f"cannot use {self._path}: {error}") from error
+        finally:
+            db.close()

@@ -1,0 +1,98 @@
+"""The hub's work: batches, steps, evaluations and the files they leave. Runs in the training thread."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from itertools import groupby
+from typing import assert_never
+
+from safetensors.torch import save
+
+from broker.jobs import (
+    Batch,
+    BatchesMade,
+    Contribution,
+    Evaluate,
+    Evaluated,
+    HubJob,
+    HubResult,
+    MakeBatches,
+    Step,
+    Stepped,
+)
+from mdgan_edge.data.grid import save_grid
+from mdgan_edge.gan.generator import GeneratorState, JudgedBatch
+from mdgan_edge.gan.saved import generator_file
+from mdgan_edge.gan.scores import Scorer
+from mdgan_edge.gan.tensors import to_torch, to_wire
+from mdgan_edge.rundir import RunDirectory, write_atomic
+from mdgan_edge.settings import Settings
+
+GRID_COLUMNS = 10
+GRID_ROWS = 10
+
+
+class HubTrainer:
+    """Owns the generator. `run` is where files go; `scorer` may be one that can give no score."""
+
+    def __init__(self, settings: Settings, run: RunDirectory | None, scorer: Scorer | None) -> None:
+        self.state = GeneratorState(settings.model, settings.training)
+        self._settings = settings
+        self._run = run
+        self._scorer = scorer
+
+    def do(self, job: HubJob) -> HubResult:
+        """One job, whole."""
+        match job:
+            case MakeBatches():
+                return self._make_batches(job)
+            case Step():
+                return self._step(job)
+            case Evaluate():
+                return self._evaluate(job)
+            case _:
+                assert_never(job)
+
+    def _make_batches(self, job: MakeBatches) -> BatchesMade:
+        assert job.version == self.state.version
+        batches = []
+        for index in range(job.count):
+            images, labels = self.state.make_batch(index)  # (B, C, H, W), (B,)
+            batches.append(Batch(to_wire(images), None if labels is None else to_wire(labels)))
+        return BatchesMade(job.version, tuple(batches))
+
+    def _step(self, job: Step) -> Stepped:
+        assert job.version == self.state.version
+        started = time.perf_counter()
+        norm = self.state.step(judged_batches(job.contributions), job.divisor, job.lr_scale, job.oldest)
+        return Stepped(self.state.version, norm, time.perf_counter() - started)
+
+    def _evaluate(self, job: Evaluate) -> Evaluated:
+        started = time.perf_counter()
+        scores: dict[str, float | None] = {}
+        if self._scorer is not None:
+            images, _ = self.state.sample(self._settings.hub.samples, "evaluation")
+            scores = asdict(self._scorer.scores(images))
+            scores.pop("reason")
+        if self._run is not None:
+            self._save(self._run, job)
+        return Evaluated(job.version, scores, time.perf_counter() - started)
+
+    def _save(self, run: RunDirectory, job: Evaluate) -> None:
+        images, _ = self.state.sample(GRID_COLUMNS * GRID_ROWS, "grid")
+        name = f"version-{job.version:06d}.png"
+        save_grid(run.samples / name, images.numpy(), GRID_COLUMNS)
+        if job.final:
+            save_grid(run.samples / "final.png", images.numpy(), GRID_COLUMNS)
+        write_atomic(run.generator, save(*generator_file(self.state)))
+
+
+def judged_batches(contributions: Sequence[Contribution]) -> list[JudgedBatch]:
+    """Contributions, sorted by (version, index, node), as the generator takes them: one entry per batch."""
+    grouped = groupby(contributions, key=lambda one: (one.version, one.index))
+    return [
+        JudgedBatch(version, index, [(one.weight, to_torch(one.feedback)) for one in group])
+        for (version, index), group in grouped
+    ]

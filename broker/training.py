@@ -1,0 +1,186 @@
+"""The training side of the hub's decisions: batches out, feedback in, when to step. Pure.
+
+One version's life: batches made → dispatched to nodes → feedback admitted into the buffer → the step rule says go →
+stepped. Knows nothing of sessions, greetings or the operator.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from broker import admission, schedule, steprule
+from broker.buffer import Entry, FeedbackBuffer, Taken
+from broker.jobs import Batch, BatchesMade, Contribution, MakeBatches, Step, Stepped
+from broker.membership import Member, Membership
+from broker.ownership import Ownership
+from mdgan_edge.actors import Nanos
+from mdgan_edge.messages import Feedback, NodeId, Task, TaskId, Verdict, Version
+from mdgan_edge.settings import TrainingSettings, batches_count, quorum_count, quota_count
+
+
+@dataclass(frozen=True, slots=True)
+class Dispatched:
+    """A task on its way to a member."""
+
+    member: Member
+    task: Task
+
+
+class Training:
+    """Where the generator's training stands."""
+
+    def __init__(
+        self,
+        settings: TrainingSettings,
+        image_shape: tuple[int, int, int],
+        members: Membership,
+        ownership: Ownership,
+    ) -> None:
+        self.version = Version(0)
+        self.clipped = 0
+        self.stepping = False
+        self.making = False
+        self._settings = settings
+        self._shape = (settings.batch_size, *image_shape)
+        self._members = members
+        self._ownership = ownership
+        self._batches: tuple[Batch, ...] | None = None  # of the current version
+        self._buffer = FeedbackBuffer()
+        self._norms = admission.NormGuard(settings.clip_factor)
+        self._hungry: dict[NodeId, None] = {}  # members that may be due a task
+        self._next_task = 1
+
+    @property
+    def complete(self) -> bool:
+        return self.version >= self._settings.steps
+
+    # --- batches and dispatch -------------------------------------------------------------------------------------
+
+    def batches_wanted(self) -> MakeBatches | None:
+        """The job that makes this version's batches, unless they are there or under way."""
+        if self._batches is not None or self.making or self.complete:
+            return None
+        self.making = True
+        return MakeBatches(self.version, batches_count(self._settings.batches_per_version, len(self._members.live)))
+
+    def batches_made(self, made: BatchesMade) -> None:
+        assert made.version == self.version
+        self.making, self._batches = False, made.batches
+
+    def look_at(self, node: NodeId) -> None:
+        """This node may be due a task."""
+        self._hungry[node] = None
+
+    def look_at_all(self) -> None:
+        self._hungry.update(dict.fromkeys(self._members.live))
+
+    def dispatch(self, now: Nanos) -> list[Dispatched]:
+        """Tasks for every node that may have one."""
+        if self._batches is None:
+            return []
+        hungry, self._hungry = self._hungry, {}
+        members = [self._members.get(node) for node in hungry if self._members.is_live(node)]
+        able = [member for member in members if member is not None and self._may_have_task(member, now)]
+        return [self._give_task(member, self._batches, now) for member in able]
+
+    def _may_have_task(self, member: Member, now: Nanos) -> bool:
+        buffered, live = self._buffer.held_by(member.node), len(self._members.live)
+        allowed = schedule.may_have_task(member, buffered, self._settings, live, self.version)
+        return allowed and now >= member.paused_until
+
+    def _give_task(self, member: Member, batches: tuple[Batch, ...], now: Nanos) -> Dispatched:
+        turn = self._members.turn(member, self.version)
+        g, d = schedule.batch_indices(self._members.rank(member.node), turn, len(batches))
+        task_id, self._next_task = TaskId(self._next_task), self._next_task + 1
+        held = self._members.give(member, task_id, self.version, g, now)
+        task = Task(
+            task_id=task_id,
+            version=self.version,
+            deadline_s=(held.expires_at - now) / 1e9,
+            steps=self._settings.discriminator_steps,
+            x_d=batches[d].images,
+            x_g=batches[g].images,
+            y_d=batches[d].labels,
+            y_g=batches[g].labels,
+        )
+        return Dispatched(member, task)
+
+    # --- feedback -------------------------------------------------------------------------------------------------
+
+    def admit(self, member: Member, message: Feedback, now: Nanos) -> Verdict | None:
+        """Put a feedback into the buffer, or say why not. Credit returns whatever the verdict."""
+        refused = admission.refusal_by_task(member, message)
+        if refused is not None:
+            return refused
+        task = self._members.answer(member, message.task_id, now)
+        refused = admission.refusal_by_content(message, self._shape, task.version)
+        refused = refused or self._refusal_by_standing(member, message)
+        if refused is not None:
+            return refused
+        scale = self._norms.scale(message.feedback.norm)
+        self.clipped += scale < 1
+        contribution = Contribution(member.node, task.version, task.index, scale, message.feedback)
+        self._buffer.add(Entry(message.task_id, contribution), now)
+        return None
+
+    def _refusal_by_standing(self, member: Member, message: Feedback) -> Verdict | None:
+        if not self._ownership.owns(member.node, message.discriminator_id, message.hop):
+            return Verdict.FENCED
+        if member.warm_up_left:
+            member.warm_up_left -= 1
+            return Verdict.WARM_UP
+        stale = admission.refusal_by_age(message.version, self.version, self._settings.staleness_max)
+        if stale is not None:
+            return stale
+        quorum = quorum_count(self._settings.quorum, len(self._members.live))
+        full = self._buffer.held_by(member.node) >= quota_count(self._settings.quota, quorum)
+        return Verdict.QUOTA if full else None
+
+    def purge(self, node: NodeId) -> None:
+        """Forget the buffered feedback of a revoked node."""
+        self._buffer.purge(node)
+
+    # --- steps ----------------------------------------------------------------------------------------------------
+
+    def standing(self) -> steprule.Standing:
+        """What the step rule looks at."""
+        return steprule.Standing(
+            version=self.version,
+            buffered=len(self._buffer),
+            live=len(self._members.live),
+            oldest_in_flight=self._members.oldest_in_flight(),
+            waiting_since=self._buffer.first_at,
+        )
+
+    def decide(self, now: Nanos) -> steprule.Decision:
+        """Whether to step now, and why."""
+        return steprule.decide(self._settings, self.standing(), now)
+
+    def timeout_at(self) -> Nanos | None:
+        """When the step timeout could make a difference."""
+        if self.stepping or len(self._buffer) < self._settings.quorum_min:
+            return None
+        return steprule.timeout_at(self._settings, self._buffer.first_at)
+
+    def take(self) -> Taken:
+        """Empty the buffer into a step."""
+        taken = self._buffer.take(self._settings, self.version, len(self._members.live))
+        self.stepping = taken.step is not None
+        return taken
+
+    def stepped(self, result: Stepped) -> None:
+        assert result.version == self.version + 1
+        self.version, self.stepping, self._batches = result.version, False, None
+        self.look_at_all()
+
+    def step_figures(self, step: Step) -> dict[str, Any]:
+        """One line of metrics about a step."""
+        return {
+            "version": step.version,
+            "merged": len(step.contributions),
+            "live": len(self._members.live),
+            "staleness": [step.version - one.version for one in step.contributions],
+            "lr_scale": step.lr_scale,
+            "divisor": step.divisor,
+        }

@@ -1,0 +1,59 @@
+"""The generator as a safetensors file: what it was trained as, where it stands, and both sets of weights.
+
+`average.*` is the moving average that samples are drawn from, `module.*` the generator itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import nn
+
+from mdgan_edge.errors import DataError
+from mdgan_edge.gan.generator import GeneratorState
+from mdgan_edge.gan.models import build_generator
+from mdgan_edge.messages import ModelSettings, Version
+
+FORMAT = "mdgan-edge generator 1"
+
+
+@dataclass(frozen=True, slots=True)
+class SavedGenerator:
+    """A generator as it was saved: the averaged one, ready to draw from, and the state of the live one."""
+
+    model: ModelSettings
+    version: Version
+    average: nn.Module
+    module: dict[str, torch.Tensor]
+
+
+def generator_file(state: GeneratorState) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """Tensors and metadata, as `safetensors.torch.save` takes them."""
+    tensors = {f"average.{name}": value.clone().contiguous() for name, value in state.average.state_dict().items()}
+    tensors |= {f"module.{name}": value.clone().contiguous() for name, value in state.module.state_dict().items()}
+    model = msgspec.json.encode(state.model).decode()
+    return tensors, {"format": FORMAT, "model": model, "version": str(state.version)}
+
+
+def load_generator(path: Path) -> SavedGenerator:
+    """Read what `generator_file` wrote; DataError if it is something else."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            facts = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a mapping)
+    except (OSError, SafetensorError) as error:
+        raise DataError(f"cannot read the generator {path}: {error}") from error
+    if facts.get("format") != FORMAT:
+        raise DataError(f"{path} is not a generator of mdgan-edge: take generator.safetensors of a run directory")
+    model = msgspec.json.decode(facts["model"], type=ModelSettings)
+    average = build_generator(model, seed=0)
+    average.load_state_dict(_part(tensors, "average."))
+    return SavedGenerator(model, Version(int(facts["version"])), average.eval(), _part(tensors, "module."))
+
+
+def _part(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

@@ -1,0 +1,442 @@
+"""The node's decisions: greeting the hub, which task next, what to answer, when to give up.
+
+A node's life: GREETING (HELLO until WELCOME) → PREPARING (its discriminator) → SERVING → LEAVING (save, BYE) →
+OVER. Losing the session leads back to GREETING; the discriminator stays.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Any, Literal, assert_never
+
+from mdgan_edge.actors import (
+    HUB,
+    Drain,
+    Effect,
+    Event,
+    Finish,
+    Garbled,
+    Header,
+    Heard,
+    JobDone,
+    LinkDown,
+    LinkTrouble,
+    Nanos,
+    NotAdmitted,
+    Note,
+    Received,
+    Reconnect,
+    RegisterChanged,
+    Run,
+    Send,
+    Tick,
+    nanos,
+)
+from mdgan_edge.errors import ExitCode
+from mdgan_edge.messages import (
+    PROTOCOL_VERSION,
+    Bye,
+    ByeAck,
+    Error,
+    ErrorCode,
+    Feedback,
+    HeldDiscriminator,
+    Hello,
+    Incarnation,
+    Message,
+    NodeId,
+    Ping,
+    Pong,
+    Receipt,
+    Refuse,
+    Task,
+    TaskId,
+    Verdict,
+    Welcome,
+)
+from nodes.contact import Contact
+from nodes.jobs import Prepare, Prepared, Save, Saved, Train, Trained
+
+FAREWELL_S = 5.0  # how long a BYE may stay unanswered
+SAVE_EVERY_S = 30.0  # the most training a sudden death can cost
+
+
+class Phase(Enum):
+    """Where the node stands."""
+
+    GREETING = auto()
+    PREPARING = auto()
+    SERVING = auto()
+    LEAVING = auto()
+    OVER = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class NodeFacts:
+    """What is settled before the core starts."""
+
+    node: NodeId
+    incarnation: Incarnation
+    software: str
+    hub: str  # endpoint, for texts
+    public_key: str  # for texts
+    shard_size: int
+    image_shape: tuple[int, int, int]  # (channels, height, width)
+    labels: tuple[int, ...] | None
+    labelled_max: int | None
+    model: str | None
+    death_timeout_s: float
+
+
+class NodeCore:
+    """Decides for one node."""
+
+    def __init__(self, facts: NodeFacts, run_id: str | None, held: HeldDiscriminator | None, now: Nanos) -> None:
+        self.facts = facts
+        self.run_id = run_id
+        self.held = held
+        self.phase = Phase.GREETING
+        self.welcome: Welcome | None = None
+        self.receipts: dict[Verdict, int] = {}
+        self.outcome: Literal["completed", "stopped", "failed"] = "stopped"
+        self._header = Header()
+        self._waiting: dict[TaskId, Task] = {}
+        self._training: tuple[Task, Header] | None = None
+        self._preparing = self._saving = False
+        self._why_leave = ""
+        self._bye_asked = False  # the hub said BYE first
+        self._contact = Contact(facts.node, facts.incarnation, facts.death_timeout_s, now)
+        self._saved_at: Nanos = now
+        self._farewell_by: Nanos | None = None
+        self._trouble: LinkTrouble | None = None
+
+    # --- the two calls --------------------------------------------------------------------------------------------
+
+    def handle(self, event: Event, now: Nanos) -> list[Effect]:
+        """Take one event; return what is to be done about it."""
+        if self.phase is Phase.OVER:
+            return []
+        effects: list[Effect] = []
+        match event:
+            case Received(_, header, message):
+                self._contact.heard(now)
+                self._trouble = None
+                effects += self._received(header, message, now)
+            case Heard():
+                self._contact.heard(now)
+            case Garbled(_, reason):
+                effects.append(Note("malformed", reason, {"from": "hub"}, "warning"))
+            case JobDone(_, result):
+                effects += self._job_done(result, now)
+            case Drain(reason):
+                effects += self._leave(reason, "stopped")
+            case LinkDown(trouble):
+                effects += self._link_down(trouble)
+            case Tick():
+                pass
+            case RegisterChanged() | NotAdmitted():
+                raise AssertionError("a node keeps no register")
+            case _:
+                assert_never(event)
+        return effects + self._settle(now)
+
+    def deadline(self) -> Nanos | None:
+        """When the next heartbeat, HELLO, or giving-up is due."""
+        if self.phase is Phase.OVER:
+            return None
+        times = [self._contact.gives_up_at]
+        if self.phase is Phase.GREETING:
+            times.append(self._contact.hello_at)
+        else:
+            times += [self._contact.heartbeat_at, self._contact.silent_at]
+        if self._farewell_by is not None:
+            times.append(self._farewell_by)
+        return min(times)
+
+    # --- messages -------------------------------------------------------------------------------------------------
+
+    def _received(self, header: Header, message: Message, now: Nanos) -> list[Effect]:
+        match message:
+            case Welcome():
+                return self._welcomed(header, message)
+            case Error(code, text, fatal):
+                return self._error(code, text, fatal, now)
+            case _ if header != self._header:
+                return []  # of a session that is gone
+            case Task():
+                return self._task(message)
+            case Receipt(_, verdict):
+                self.receipts[verdict] = self.receipts.get(verdict, 0) + 1
+                return []
+            case Ping(echo):
+                return [self._send(Pong(echo), now)]
+            case Pong():
+                return []
+            case Bye(reason):
+                self._bye_asked = True
+                return self._leave(reason, "completed" if reason == "completed" else "stopped")
+            case ByeAck():
+                return self._over(ExitCode.OK, self._why_leave) if self._farewell_by is not None else []
+            case _:
+                return [Note("malformed", f"{type(message).__name__} is not for a node", level="warning")]
+
+    def _welcomed(self, header: Header, welcome: Welcome) -> list[Effect]:
+        if self.phase in (Phase.LEAVING, Phase.OVER) or header.session < self._header.session <= 0:
+            return []
+        name = welcome.terms.model.name
+        if ":" in name and name != self.facts.model:
+            text = f"the hub wants this device to run the model code {name!r}: permit it with --model {name}"
+            return self._over(ExitCode.CONFIGURATION, text, "failed")
+        again = self.welcome is not None and welcome.run_id == self.run_id
+        self._header, self.welcome = header, welcome
+        self._waiting.clear()
+        self._contact.welcomed(welcome.heartbeat_s, welcome.lease_s)
+        mine = self.held is not None and welcome.run_id == self.run_id
+        keep = mine and self._holds(welcome)
+        self.run_id = welcome.run_id
+        facts = {"run_id": welcome.run_id, "discriminator": welcome.discriminator.discriminator_id, "kept": keep}
+        note = Note("welcomed", "again" if again else "", facts)
+        self.phase = Phase.PREPARING
+        if self._preparing and again:
+            return [note]
+        self._preparing = True
+        assigned = welcome.discriminator
+        job = Prepare(welcome.run_id, assigned.discriminator_id, assigned.hop, not keep, welcome.terms)
+        return [note, Run(job)]
+
+    def _holds(self, welcome: Welcome) -> bool:
+        assigned = welcome.discriminator
+        assert self.held is not None
+        return (self.held.discriminator_id, self.held.hop) == (assigned.discriminator_id, assigned.hop)
+
+    def _task(self, task: Task) -> list[Effect]:
+        assert self.welcome is not None
+        if self.phase is Phase.LEAVING:
+            return []  # BYE gives it back
+        in_hand = len(self._waiting) + (self._training is not None)
+        if in_hand >= self.welcome.credit:
+            return [Send(HUB, Refuse(task.task_id, "busy"), self._header)]
+        self._waiting[task.task_id] = task
+        return []
+
+    def _error(self, code: ErrorCode, text: str, fatal: bool, now: Nanos) -> list[Effect]:
+        match code:
+            case ErrorCode.NO_SESSION | ErrorCode.EPOCH:
+                return self._greet_again(text, now)
+            case ErrorCode.VERSION:
+                return self._over(ExitCode.PROTOCOL_MISMATCH, text, "failed")
+            case ErrorCode.FORBIDDEN | ErrorCode.SUPERSEDED:
+                return self._over(ExitCode.REFUSED, text, "failed")
+            case ErrorCode.ARCHITECTURE:
+                return self._over(ExitCode.CONFIGURATION, text, "failed")
+            case ErrorCode.SHUTDOWN:
+                return self._over(ExitCode.TRY_LATER, text, "failed")
+            case ErrorCode.PROTOCOL | ErrorCode.BUSY:
+                return self._over(ExitCode.TRY_LATER, text, "failed") if fatal else [Note("hub_error", text)]
+            case _:
+                assert_never(code)
+
+    def _greet_again(self, why: str, now: Nanos) -> list[Effect]:
+        if self.phase not in (Phase.PREPARING, Phase.SERVING):
+            return []
+        self.phase = Phase.GREETING
+        self._waiting.clear()
+        self._contact.greet_soon(now)
+        return [Note("session_lost", why, level="warning")]
+
+    def _link_down(self, trouble: LinkTrouble) -> list[Effect]:
+        first, self._trouble = trouble != self._trouble, trouble
+        match trouble:
+            case "revoked":
+                return self._over(ExitCode.REFUSED, f"the hub at {self.facts.hub} has revoked this node", "failed")
+            case "key_mismatch":
+                text = (
+                    f"the hub at {self.facts.hub} does not own the given key: check --hub-key (mdgan-hub init shows it)"
+                )
+                return self._over(ExitCode.CONFIGURATION, text, "failed")
+            case "not_registered" | "unreachable":
+                return [Note(trouble, self._trouble_text(), level="warning")] if first else []
+            case _:
+                assert_never(trouble)
+
+    # --- results --------------------------------------------------------------------------------------------------
+
+    def _job_done(self, result: Any, now: Nanos) -> list[Effect]:
+        match result:
+            case Prepared(held):
+                return self._prepared(held)
+            case Trained():
+                return self._trained(result, now)
+            case Saved():
+                self._saving, self._saved_at = False, now
+                return self._say_goodbye(now) if self.phase is Phase.LEAVING and self._training is None else []
+            case _:
+                raise AssertionError(f"not a result of a node's job: {result!r}")
+
+    def _prepared(self, held: HeldDiscriminator) -> list[Effect]:
+        assert self.welcome is not None
+        self._preparing, self.held = False, held
+        if held.architecture != self.welcome.architecture:
+            text = (
+                f"this node's {self.welcome.terms.model.name!r} is not the hub's: the parameters differ in number or "
+                "shape. Install the same version of mdgan-edge (and of the model's module) on both"
+            )
+            return self._over(ExitCode.CONFIGURATION, text, "failed")
+        if self.phase is Phase.PREPARING:
+            self.phase = Phase.SERVING
+        return []
+
+    def _trained(self, result: Trained, now: Nanos) -> list[Effect]:
+        assert self._training is not None
+        assert self.held is not None
+        header, self._training = self._training[1], None
+        self.held = replace_tasks(self.held, result.tasks)
+        effects: list[Effect] = []
+        if result.feedback is None:
+            effects += self._diverged()
+        if header != self._header or self.phase is Phase.GREETING:
+            return effects  # the session is gone, and the task with it
+        if result.feedback is None:
+            return [*effects, self._send(Refuse(result.task.task_id, "diverged"), now)]
+        return [self._send(feedback_message(result, self.held), now)]
+
+    def _diverged(self) -> list[Effect]:
+        assert self.welcome is not None
+        why = "a loss or gradient is not finite; going on with a fresh discriminator (is the learning rate too high?)"
+        assigned = self.welcome.discriminator
+        self._preparing = True
+        assert self.run_id is not None
+        job = Prepare(self.run_id, assigned.discriminator_id, assigned.hop, True, self.welcome.terms)
+        return [Note("diverged", why, level="warning"), Run(job)]
+
+    # --- leaving --------------------------------------------------------------------------------------------------
+
+    def _leave(self, reason: str, outcome: Literal["completed", "stopped"]) -> list[Effect]:
+        if self.phase in (Phase.LEAVING, Phase.OVER):
+            return []
+        self._why_leave, self.outcome = reason, outcome
+        if self.phase is Phase.GREETING:
+            return self._over(ExitCode.OK, reason)
+        self.phase = Phase.LEAVING
+        self._waiting.clear()
+        self._saving = True
+        return [Note("leaving", reason), Run(Save())]  # the trainer saves after what it has under work
+
+    def _say_goodbye(self, now: Nanos) -> list[Effect]:
+        if self._bye_asked:
+            return [self._send(ByeAck(), now), *self._over(ExitCode.OK, self._why_leave)]
+        self._farewell_by = Nanos(now + nanos(FAREWELL_S))
+        return [self._send(Bye(self._why_leave), now)]
+
+    def _over(
+        self, exit_code: ExitCode, text: str, outcome: Literal["completed", "stopped", "failed"] | None = None
+    ) -> list[Effect]:
+        self.phase = Phase.OVER
+        self.outcome = outcome or self.outcome
+        return [Finish(exit_code, self.outcome, text)]
+
+    # --- what follows from the facts ------------------------------------------------------------------------------
+
+    def _settle(self, now: Nanos) -> list[Effect]:
+        match self.phase:
+            case Phase.GREETING:
+                return self._hello(now)
+            case Phase.PREPARING:
+                return self._keep_in_touch(now)
+            case Phase.SERVING:
+                return [*self._keep_in_touch(now), *self._train_next(), *self._save_sometimes(now)]
+            case Phase.LEAVING:
+                given_up = self._farewell_by is not None and now >= self._farewell_by
+                return self._over(ExitCode.OK, self._why_leave) if given_up else self._keep_in_touch(now)
+            case Phase.OVER:
+                return []
+            case _:
+                assert_never(self.phase)
+
+    def _hello(self, now: Nanos) -> list[Effect]:
+        if now >= self._contact.gives_up_at:
+            code = ExitCode.REFUSED if self._trouble == "not_registered" else ExitCode.HUB_UNREACHABLE
+            text = f"{self._trouble_text()} (gave up after {self.facts.death_timeout_s:g} s)"
+            return self._over(code, text, "failed")
+        if now < self._contact.hello_at:
+            return []
+        send = Send(HUB, self._hello_message(), Header(epoch=self._header.epoch))
+        return [Reconnect(), send] if self._contact.hello_sent(now) else [send]
+
+    def _hello_message(self) -> Hello:
+        return Hello(
+            incarnation=self.facts.incarnation,
+            protocol_min=PROTOCOL_VERSION,
+            protocol_max=PROTOCOL_VERSION,
+            software=self.facts.software,
+            shard_size=self.facts.shard_size,
+            image_shape=self.facts.image_shape,
+            labels=self.facts.labels,
+            labelled_max=self.facts.labelled_max,
+            model=self.facts.model,
+            run_id=self.run_id,
+            discriminator=self.held,
+        )
+
+    def _keep_in_touch(self, now: Nanos) -> list[Effect]:
+        if now >= self._contact.silent_at:
+            return self._hub_silent(now)
+        if now < self._contact.heartbeat_at:
+            return []
+        training = self._training[0].task_id if self._training else next(iter(self._waiting), None)
+        return [self._send(Ping(self._contact.ping(), training), now)]
+
+    def _hub_silent(self, now: Nanos) -> list[Effect]:
+        if self.phase is Phase.LEAVING:
+            return self._over(ExitCode.OK, f"{self._why_leave}; the hub did not answer")
+        self.phase = Phase.GREETING
+        self._waiting.clear()
+        self._contact.greet_soon(now)
+        return [Note("hub_silent", "connecting anew", level="warning"), Reconnect(), *self._hello(now)]
+
+    def _train_next(self) -> list[Effect]:
+        if self._training is not None or self._preparing or not self._waiting:
+            return []
+        newest = max(self._waiting.values(), key=lambda task: (task.version, -task.task_id))
+        del self._waiting[newest.task_id]
+        self._training = (newest, self._header)
+        return [Run(Train(newest))]
+
+    def _save_sometimes(self, now: Nanos) -> list[Effect]:
+        if self._saving or now - self._saved_at < nanos(SAVE_EVERY_S):
+            return []
+        self._saving = True
+        return [Run(Save())]
+
+    # --- small things ---------------------------------------------------------------------------------------------
+
+    def _trouble_text(self) -> str:
+        if self._trouble == "not_registered":
+            add = f"mdgan-hub nodes add {self.facts.node} '{self.facts.public_key}'"
+            return f"the hub at {self.facts.hub} does not know this node: on the hub's machine run: {add}"
+        return f"no hub answers at {self.facts.hub}: is it running, and is the address right?"
+
+    def _send(self, message: Message, now: Nanos) -> Send:
+        self._contact.sent(now)
+        return Send(HUB, message, self._header)
+
+
+def replace_tasks(held: HeldDiscriminator, tasks: int) -> HeldDiscriminator:
+    """The same discriminator, trained on so many tasks."""
+    return HeldDiscriminator(held.discriminator_id, held.hop, held.architecture, tasks)
+
+
+def feedback_message(result: Trained, held: HeldDiscriminator) -> Feedback:
+    """The answer to a task that went well."""
+    assert result.feedback is not None
+    return Feedback(
+        task_id=result.task.task_id,
+        version=result.task.version,
+        discriminator_id=held.discriminator_id,
+        hop=held.hop,
+        loss_d=result.loss_d,
+        loss_g=result.loss_g,
+        seconds=result.seconds,
+        feedback=result.feedback,
+    )

@@ -1,0 +1,104 @@
+"""One process, no delay, no sockets: the production cores and trainers, with messages handed over in memory.
+
+Every message still goes through the codec. Each link keeps its order; which link speaks next is either the oldest
+message's turn, or drawn, which permutes the order in which feedback arrives.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from collections.abc import Mapping
+from typing import Any
+
+from broker.core import HubCore
+from broker.greeting import RunFacts
+from broker.trainer import HubTrainer
+from mdgan_edge.actors import HUB, Core, Effect, Event, Finish, JobDone, Nanos, Peer, Received, Run, Send, Tick, Trainer
+from mdgan_edge.data.images import Images
+from mdgan_edge.gan.models import architecture, build_discriminator
+from mdgan_edge.messages import Epoch, Incarnation, NodeId
+from mdgan_edge.settings import Settings
+from mdgan_edge.wire.codec import decode, encode
+from nodes.core import NodeCore, NodeFacts
+from nodes.trainer import NodeTrainer
+
+TURN = Nanos(1_000)  # virtual nanoseconds between two events
+
+
+class Lockstep:
+    """A swarm without time. After `run`, `hub` and `nodes` hold the trainers with what they learned."""
+
+    def __init__(self, settings: Settings, shards: Mapping[NodeId, Images], shuffle_seed: int | None) -> None:
+        shape = (settings.model.channels, settings.model.image_size, settings.model.image_size)
+        fingerprint = architecture(build_discriminator(settings.model, seed=0))
+        facts = RunFacts("lockstep", Epoch(1), fingerprint, shape)
+        self.core = HubCore(settings, facts, Nanos(0))
+        self.hub = HubTrainer(settings, None, None)
+        self.nodes = {node: NodeTrainer(node, shard, None) for node, shard in sorted(shards.items())}
+        self._cores: dict[NodeId, Core] = {HUB.node: self.core}
+        self._trainers: dict[NodeId, Trainer] = {HUB.node: self.hub, **self.nodes}
+        for node, shard in shards.items():
+            self._cores[node] = NodeCore(_facts(node, shard), None, None, Nanos(0))
+        self._links: dict[tuple[NodeId, NodeId], deque[tuple[int, Event]]] = {}
+        self._chance = random.Random(shuffle_seed) if shuffle_seed is not None else None
+        self._now = Nanos(0)
+        self._sent = 0
+        self._seq = 0
+
+    def run(self) -> None:
+        """Until the hub has said Finish."""
+        for node in self.nodes:
+            self._carry(node, self._cores[node].handle(Tick(), self._now))
+        while self._links:
+            self._now = Nanos(self._now + TURN)
+            source, target = self._next_link()
+            queue = self._links[source, target]
+            _, event = queue.popleft()
+            if not queue:
+                del self._links[source, target]
+            if isinstance(event, JobDone):
+                event = JobDone(event.job, self._trainers[target].do(event.job))
+            self._carry(target, self._cores[target].handle(event, self._now))
+
+    def _next_link(self) -> tuple[NodeId, NodeId]:
+        if self._chance is None:
+            return min(self._links, key=lambda link: self._links[link][0][0])
+        return self._chance.choice(sorted(self._links))
+
+    def _carry(self, me: NodeId, effects: list[Effect]) -> None:
+        for effect in effects:
+            match effect:
+                case Send(to):
+                    self._put(me, to.node, self._through_codec(me, effect))
+                case Run(job):
+                    self._put(me, me, JobDone(job, None))  # its result is computed when it completes
+                case Finish():
+                    self._links = {link: queue for link, queue in self._links.items() if me not in link}
+                case _:
+                    pass
+
+    def _put(self, source: NodeId, target: NodeId, event: Event) -> None:
+        self._sent += 1
+        self._links.setdefault((source, target), deque()).append((self._sent, event))
+
+    def _through_codec(self, me: NodeId, send: Send) -> Received:
+        self._seq += 1
+        header, _, message = decode(encode(send.header, self._seq, send.message))
+        return Received(Peer(me, me.encode()), header, message)
+
+
+def _facts(node: NodeId, shard: Images) -> NodeFacts:
+    known: dict[str, Any] = {"labels": shard.labels, "labelled_max": None if shard.y is None else shard.classes - 1}
+    return NodeFacts(
+        node=node,
+        incarnation=Incarnation(1),
+        software="lockstep",
+        hub="memory",
+        public_key="",
+        shard_size=len(shard),
+        image_shape=shard.shape,
+        model=None,
+        death_timeout_s=3600.0,
+        **known,
+    )

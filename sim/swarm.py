@@ -1,0 +1,210 @@
+"""A whole swarm on this machine: one hub and many nodes, each a process, over real sockets on loopback.
+
+The parent only starts, watches and ends them; it talks to the hub through the files of the run directory.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from msgspec.structs import replace
+
+from broker.service import HubOptions, Real, run_hub
+from broker.store import HubStore
+from mdgan_edge.actors import Note
+from mdgan_edge.command import tell
+from mdgan_edge.data.images import Images
+from mdgan_edge.data.shards import parse_shard, shard_text, take
+from mdgan_edge.errors import ExitCode, Failed
+from mdgan_edge.messages import NodeId
+from mdgan_edge.rundir import RunDirectory
+from mdgan_edge.settings import Settings
+from nodes.service import NodeOptions, run_node
+from nodes.store import NodeStore
+from sim.processes import Child
+
+LOOPBACK = "tcp://127.0.0.1:*"
+HUB_START_MAX_S = 120.0  # the classifier for the scores is trained before the hub listens
+NODES_END_MAX_S = 15.0  # after the hub has ended
+LOOK_EVERY_S = 0.2
+
+Look = Callable[[Mapping[str, Any], list[Note]], None]
+
+
+@dataclass(frozen=True, slots=True)
+class SwarmOptions:
+    """What a swarm is made of, beside the settings."""
+
+    run: RunDirectory
+    real: Real | None  # what the hub scores against
+    images: Images  # what is dealt out to the nodes
+
+
+class Swarm:
+    """Hub and nodes as child processes. `start`, then `watch` until it returns; `end` in any case."""
+
+    def __init__(self, settings: Settings, options: SwarmOptions) -> None:
+        bind = replace(settings.hub, bind=LOOPBACK, nodes_min=settings.swarm.nodes)
+        self.settings = replace(settings, hub=bind)
+        self.run = options.run
+        self.nodes: dict[NodeId, Child] = {}
+        self.hub: Child | None = None
+        self.endpoint = ""
+        self._options = options
+        self.run.logs.mkdir(mode=0o700, exist_ok=True)
+        self._hub_store, self._hub_keys = HubStore.create(self.state / "hub")
+        self._ended: set[NodeId] = set()
+        self._journal_read = 0
+
+    @property
+    def state(self) -> Path:
+        """Where hub and nodes keep their keys and discriminators."""
+        return self.run.state
+
+    def start(self) -> None:
+        """Start the hub, wait until it listens, start the nodes."""
+        self._start_hub()
+        count = self.settings.swarm.nodes
+        for rank in range(count):
+            spec = parse_shard(shard_text(self.settings.swarm.shards, rank, count))
+            self.start_node(node_name(rank, count), take(self._options.images, spec, self.settings.training.seed))
+
+    def start_node(self, node: NodeId, shard: Images) -> Child:
+        """Start a node of this name, new or come back."""
+        store = NodeStore(self.state / "nodes" / node)
+        if not store.exists:
+            store = NodeStore.create(store.folder, node)
+        self._hub_store.add(node, store.keys().public)
+        settings = replace(self.settings.node, hub=self.endpoint)
+        options = NodeOptions(store.folder, self._hub_keys.public)
+        self._ended.discard(node)
+        self.nodes[node] = Child(
+            node, lambda: _report(run_node(settings, options, shard, tell)), self.run.logs / f"{node}.log"
+        )
+        return self.nodes[node]
+
+    def watch(self, look: Look, every_s: float) -> dict[str, Any]:
+        """Until the hub has ended; calls `look` with its status and what is new in its journal. Returns run.json.
+
+        Raises Failed if the hub ended badly or no node is left to train with.
+        """
+        assert self.hub is not None
+        next_look = 0.0
+        while self.hub.exit_code is None:
+            self._check_nodes()
+            if time.monotonic() >= next_look:
+                next_look = time.monotonic() + every_s
+                look(self.status(), self.news())
+            time.sleep(LOOK_EVERY_S)
+        self._wait_for_nodes()
+        look(self.status(), self.news())
+        return self._result()
+
+    def stop(self) -> None:
+        """Ask the hub to finish; the nodes go with it."""
+        if self.hub is not None:
+            self.hub.signal(signal.SIGTERM)
+
+    def end(self) -> None:
+        """End every process that still runs."""
+        for child in [*self.nodes.values(), *([self.hub] if self.hub else [])]:
+            child.signal(signal.SIGKILL)
+
+    def status(self) -> dict[str, Any]:
+        """The hub's last status; empty while there is none."""
+        try:
+            status: dict[str, Any] = json.loads(self.run.status.read_text())
+        except (OSError, ValueError):
+            return {}
+        return status
+
+    def news(self) -> list[Note]:
+        """The notes in the hub's journal since the last call."""
+        try:
+            with self.run.journal.open("rb") as file:
+                file.seek(self._journal_read)
+                whole = file.read().rpartition(b"\n")[0]
+        except OSError:
+            return []
+        self._journal_read += len(whole) + 1 if whole else 0
+        return [_note(json.loads(line)) for line in whole.splitlines()]
+
+    # --- inside ---------------------------------------------------------------------------------------------------
+
+    def _start_hub(self) -> None:
+        reading, writing = os.pipe()
+        options = HubOptions(self.state / "hub", self.run, "swarm")
+
+        def announce(note: Note) -> None:
+            tell(note)
+            if note.what == "listening":
+                os.write(writing, str(note.facts["endpoint"]).encode() + b"\n")
+                os.close(writing)
+
+        work = lambda: _report(run_hub(self.settings, options, self._options.real, announce)[0])  # noqa: E731
+        self.hub = Child("hub", work, self.run.logs / "hub.log")
+        os.close(writing)
+        try:
+            ready, _, _ = select.select([reading], [], [], HUB_START_MAX_S)
+            self.endpoint = os.read(reading, 256).decode().strip() if ready else ""
+        finally:
+            os.close(reading)
+        if not self.endpoint:
+            raise self._hub_failed("the hub did not start")
+
+    def _check_nodes(self) -> None:
+        for node, child in self.nodes.items():
+            if child.exit_code not in (None, 0) and node not in self._ended:
+                self._ended.add(node)
+        alive = any(child.exit_code is None for child in self.nodes.values())
+        if not alive and self.status().get("phase") in (None, "waiting", "training"):
+            first = next(iter(self.nodes.values()))
+            self.stop()
+            raise Failed(
+                ExitCode(max(1, first.exit_code or 1))
+                if (first.exit_code or 0) in set(ExitCode)
+                else ExitCode.UNEXPECTED,
+                f"no node is left to train with; {first.name} said last: {first.last_words()} ({first.log})",
+            )
+
+    def _wait_for_nodes(self) -> None:
+        until = time.monotonic() + NODES_END_MAX_S
+        while any(child.exit_code is None for child in self.nodes.values()) and time.monotonic() < until:
+            time.sleep(LOOK_EVERY_S / 4)
+
+    def _result(self) -> dict[str, Any]:
+        assert self.hub is not None
+        if self.hub.exit_code != 0:
+            raise self._hub_failed("the hub failed")
+        report: dict[str, Any] = json.loads(self.run.run_json.read_text())
+        return report
+
+    def _hub_failed(self, what: str) -> Failed:
+        assert self.hub is not None
+        code = self.hub.exit_code
+        known = code if code in set(ExitCode) and code else ExitCode.UNEXPECTED
+        return Failed(ExitCode(known), f"{what}: {self.hub.last_words()} ({self.hub.log})")
+
+
+def node_name(rank: int, count: int) -> NodeId:
+    """node-0 .. node-7, with as many digits as keep name order equal to rank order."""
+    return NodeId(f"node-{rank:0{len(str(count - 1))}d}")
+
+
+def _report(finish: Any) -> int:
+    if finish.exit_code is not ExitCode.OK:
+        print(f"Error: {finish.text}", flush=True)
+    return int(finish.exit_code)
+
+
+def _note(line: Mapping[str, Any]) -> Note:
+    facts = {key: value for key, value in line.items() if key not in ("t", "at", "level", "what", "why")}
+    return Note(line["what"], line["why"], facts, line["level"])
