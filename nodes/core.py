@@ -6,9 +6,10 @@ OVER. Losing the session leads back to GREETING; the discriminator stays.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any, Literal, assert_never
+
+from msgspec.structs import replace
 
 from mdgan_edge.actors import (
     HUB,
@@ -35,17 +36,13 @@ from mdgan_edge.actors import (
 )
 from mdgan_edge.errors import ExitCode
 from mdgan_edge.messages import (
-    PROTOCOL_VERSION,
     Bye,
     ByeAck,
     Error,
     ErrorCode,
     Feedback,
     HeldDiscriminator,
-    Hello,
-    Incarnation,
     Message,
-    NodeId,
     Ping,
     Pong,
     Receipt,
@@ -55,7 +52,9 @@ from mdgan_edge.messages import (
     Verdict,
     Welcome,
 )
+from nodes import greeting
 from nodes.contact import Contact
+from nodes.greeting import NodeFacts
 from nodes.jobs import Prepare, Prepared, Save, Saved, Train, Trained
 
 FAREWELL_S = 5.0  # how long a BYE may stay unanswered
@@ -70,23 +69,6 @@ class Phase(Enum):
     SERVING = auto()
     LEAVING = auto()
     OVER = auto()
-
-
-@dataclass(frozen=True, slots=True)
-class NodeFacts:
-    """What is settled before the core starts."""
-
-    node: NodeId
-    incarnation: Incarnation
-    software: str
-    hub: str  # endpoint, for texts
-    public_key: str  # for texts
-    shard_size: int
-    image_shape: tuple[int, int, int]  # (channels, height, width)
-    labels: tuple[int, ...] | None
-    labelled_max: int | None
-    model: str | None
-    death_timeout_s: float
 
 
 class NodeCore:
@@ -160,8 +142,8 @@ class NodeCore:
         match message:
             case Welcome():
                 return self._welcomed(header, message)
-            case Error(code, text, fatal):
-                return self._error(code, text, fatal, now)
+            case Error(code, text):
+                return self._error(code, text, now)
             case _ if header != self._header:
                 return []  # of a session that is gone
             case Task():
@@ -186,8 +168,7 @@ class NodeCore:
             return []
         name = welcome.terms.model.name
         if ":" in name and name != self.facts.model:
-            text = f"the hub wants this device to run the model code {name!r}: permit it with --model {name}"
-            return self._over(ExitCode.CONFIGURATION, text, "failed")
+            return self._over(ExitCode.CONFIGURATION, greeting.foreign_code_text(name), "failed")
         again = self.welcome is not None and welcome.run_id == self.run_id
         self._header, self.welcome = header, welcome
         self._waiting.clear()
@@ -220,22 +201,12 @@ class NodeCore:
         self._waiting[task.task_id] = task
         return []
 
-    def _error(self, code: ErrorCode, text: str, fatal: bool, now: Nanos) -> list[Effect]:
-        match code:
-            case ErrorCode.NO_SESSION | ErrorCode.EPOCH:
-                return self._greet_again(text, now)
-            case ErrorCode.VERSION:
-                return self._over(ExitCode.PROTOCOL_MISMATCH, text, "failed")
-            case ErrorCode.FORBIDDEN | ErrorCode.SUPERSEDED:
-                return self._over(ExitCode.REFUSED, text, "failed")
-            case ErrorCode.ARCHITECTURE:
-                return self._over(ExitCode.CONFIGURATION, text, "failed")
-            case ErrorCode.SHUTDOWN:
-                return self._over(ExitCode.TRY_LATER, text, "failed")
-            case ErrorCode.PROTOCOL | ErrorCode.BUSY:
-                return self._over(ExitCode.TRY_LATER, text, "failed") if fatal else [Note("hub_error", text)]
-            case _:
-                assert_never(code)
+    def _error(self, code: ErrorCode, text: str, now: Nanos) -> list[Effect]:
+        if code in greeting.ENDINGS:
+            return self._over(greeting.ENDINGS[code], text, "failed")
+        if code in (ErrorCode.NO_SESSION, ErrorCode.EPOCH):
+            return self._greet_again(text, now)
+        return [Note("hub_error", text, {"code": code}, "warning")]
 
     def _greet_again(self, why: str, now: Nanos) -> list[Effect]:
         if self.phase not in (Phase.PREPARING, Phase.SERVING):
@@ -247,16 +218,14 @@ class NodeCore:
 
     def _link_down(self, trouble: LinkTrouble) -> list[Effect]:
         first, self._trouble = trouble != self._trouble, trouble
+        text = greeting.trouble_text(self.facts, trouble)
         match trouble:
             case "revoked":
-                return self._over(ExitCode.REFUSED, f"the hub at {self.facts.hub} has revoked this node", "failed")
+                return self._over(ExitCode.REFUSED, text, "failed")
             case "key_mismatch":
-                text = (
-                    f"the hub at {self.facts.hub} does not own the given key: check --hub-key (mdgan-hub init shows it)"
-                )
                 return self._over(ExitCode.CONFIGURATION, text, "failed")
             case "not_registered" | "unreachable":
-                return [Note(trouble, self._trouble_text(), level="warning")] if first else []
+                return [Note(trouble, text, level="warning")] if first else []
             case _:
                 assert_never(trouble)
 
@@ -278,10 +247,7 @@ class NodeCore:
         assert self.welcome is not None
         self._preparing, self.held = False, held
         if held.architecture != self.welcome.architecture:
-            text = (
-                f"this node's {self.welcome.terms.model.name!r} is not the hub's: the parameters differ in number or "
-                "shape. Install the same version of mdgan-edge (and of the model's module) on both"
-            )
+            text = greeting.architecture_text(self.welcome.terms.model.name)
             return self._over(ExitCode.CONFIGURATION, text, "failed")
         if self.phase is Phase.PREPARING:
             self.phase = Phase.SERVING
@@ -291,7 +257,7 @@ class NodeCore:
         assert self._training is not None
         assert self.held is not None
         header, self._training = self._training[1], None
-        self.held = replace_tasks(self.held, result.tasks)
+        self.held = replace(self.held, tasks=result.tasks)
         effects: list[Effect] = []
         if result.feedback is None:
             effects += self._diverged()
@@ -357,27 +323,14 @@ class NodeCore:
     def _hello(self, now: Nanos) -> list[Effect]:
         if now >= self._contact.gives_up_at:
             code = ExitCode.REFUSED if self._trouble == "not_registered" else ExitCode.HUB_UNREACHABLE
-            text = f"{self._trouble_text()} (gave up after {self.facts.death_timeout_s:g} s)"
+            text = (
+                f"{greeting.trouble_text(self.facts, self._trouble)} (gave up after {self.facts.death_timeout_s:g} s)"
+            )
             return self._over(code, text, "failed")
         if now < self._contact.hello_at:
             return []
-        send = Send(HUB, self._hello_message(), Header(epoch=self._header.epoch))
+        send = Send(HUB, greeting.hello(self.facts, self.run_id, self.held), Header(epoch=self._header.epoch))
         return [Reconnect(), send] if self._contact.hello_sent(now) else [send]
-
-    def _hello_message(self) -> Hello:
-        return Hello(
-            incarnation=self.facts.incarnation,
-            protocol_min=PROTOCOL_VERSION,
-            protocol_max=PROTOCOL_VERSION,
-            software=self.facts.software,
-            shard_size=self.facts.shard_size,
-            image_shape=self.facts.image_shape,
-            labels=self.facts.labels,
-            labelled_max=self.facts.labelled_max,
-            model=self.facts.model,
-            run_id=self.run_id,
-            discriminator=self.held,
-        )
 
     def _keep_in_touch(self, now: Nanos) -> list[Effect]:
         if now >= self._contact.silent_at:
@@ -411,20 +364,9 @@ class NodeCore:
 
     # --- small things ---------------------------------------------------------------------------------------------
 
-    def _trouble_text(self) -> str:
-        if self._trouble == "not_registered":
-            add = f"mdgan-hub nodes add {self.facts.node} '{self.facts.public_key}'"
-            return f"the hub at {self.facts.hub} does not know this node: on the hub's machine run: {add}"
-        return f"no hub answers at {self.facts.hub}: is it running, and is the address right?"
-
     def _send(self, message: Message, now: Nanos) -> Send:
         self._contact.sent(now)
         return Send(HUB, message, self._header)
-
-
-def replace_tasks(held: HeldDiscriminator, tasks: int) -> HeldDiscriminator:
-    """The same discriminator, trained on so many tasks."""
-    return HeldDiscriminator(held.discriminator_id, held.hop, held.architecture, tasks)
 
 
 def feedback_message(result: Trained, held: HeldDiscriminator) -> Feedback:

@@ -19,7 +19,8 @@ from mdgan_edge.rundir import write_json
 from mdgan_edge.service import FileRecorder, Service, clock, signals_drain
 from mdgan_edge.settings import NodeSettings
 from mdgan_edge.wire.transport import NodeEndpoint
-from nodes.core import NodeCore, NodeFacts
+from nodes.core import NodeCore
+from nodes.greeting import NodeFacts
 from nodes.store import NodeStore
 from nodes.trainer import NodeTrainer
 

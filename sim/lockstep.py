@@ -20,7 +20,8 @@ from mdgan_edge.gan.models import architecture, build_discriminator
 from mdgan_edge.messages import Epoch, Incarnation, NodeId
 from mdgan_edge.settings import Settings
 from mdgan_edge.wire.codec import decode, encode
-from nodes.core import NodeCore, NodeFacts
+from nodes.core import NodeCore
+from nodes.greeting import NodeFacts
 from nodes.trainer import NodeTrainer
 
 TURN = Nanos(1_000)  # virtual nanoseconds between two events

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import struct
 from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import msgspec
 import numpy as np
@@ -60,6 +60,10 @@ def tensors(draw: st.DrawFn) -> Tensor:
 def values(of: Any) -> st.SearchStrategy[Any]:
     """Anything of a type that occurs in messages."""
     of = getattr(of, "__supertype__", of)
+    if get_origin(of) is Annotated:
+        plain_type, limits = get_args(of)
+        assert plain_type is int
+        return st.integers(limits.ge, limits.le)
     if get_origin(of) in (Union, UnionType):
         return st.one_of(*(values(each) for each in get_args(of)))
     if get_origin(of) is Literal:
@@ -226,6 +230,7 @@ def test_each_check_of_the_fields_is_named() -> None:
     assert refusal([f0, b"\x93"]).startswith("msgpack: ")
     assert refusal([f0, msgspec.msgpack.encode([1])]) == "msgpack: not a map of names"
     assert refusal(with_fields({1: 2})).startswith("msgpack: ")
+    assert refusal(with_fields({"echo": 1, "unknown": {1: 2}})).startswith("msgpack: ")
     assert refusal(with_fields({"echo": b"binary"})).startswith("msgpack: ")
     assert refusal(with_fields({"echo": msgspec.msgpack.Ext(1, b"x")})).startswith("msgpack: ")
     assert refusal(with_fields({"echo": 1, "long": "x" * 5000})).startswith("msgpack: ")

@@ -451,9 +451,13 @@ def test_an_endpoint_is_closed_exactly_once(network: Network) -> None:
 
 def test_what_was_sent_before_the_close_still_arrives(network: Network) -> None:
     hub, node, alice = network.pair()
+    sent = [feedback(number, PART_BYTES // 2) for number in range(QUEUE_MESSAGES - 2)]
+    for message in sent:
+        hub.send(Send(alice, message))
     hub.send(Send(alice, Bye("completed")))
+    assert not hub.pending()
     network.close(hub)
-    assert network.received(node)[0].message == Bye("completed")
+    assert [event.message for event in network.received(node, QUEUE_MESSAGES - 1)] == [*sent, Bye("completed")]
 
 
 def test_a_waker_ends_the_poll_of_another_thread() -> None:

@@ -1,0 +1,79 @@
+"""What a node says of itself, and what the hub's refusals and the socket's troubles mean for its operator. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mdgan_edge.actors import LinkTrouble
+from mdgan_edge.errors import ExitCode
+from mdgan_edge.messages import PROTOCOL_VERSION, ErrorCode, HeldDiscriminator, Hello, Incarnation, NodeId
+
+# What ends the node when the hub says it; the other codes do not.
+ENDINGS: dict[ErrorCode, ExitCode] = {
+    ErrorCode.VERSION: ExitCode.PROTOCOL_MISMATCH,
+    ErrorCode.FORBIDDEN: ExitCode.REFUSED,
+    ErrorCode.SUPERSEDED: ExitCode.REFUSED,
+    ErrorCode.ARCHITECTURE: ExitCode.CONFIGURATION,
+    ErrorCode.SHUTDOWN: ExitCode.TRY_LATER,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class NodeFacts:
+    """What is settled before the node's core starts."""
+
+    node: NodeId
+    incarnation: Incarnation
+    software: str
+    hub: str  # endpoint, for texts
+    public_key: str  # for texts
+    shard_size: int
+    image_shape: tuple[int, int, int]  # (channels, height, width)
+    labels: tuple[int, ...] | None
+    labelled_max: int | None
+    model: str | None
+    death_timeout_s: float
+
+
+def hello(facts: NodeFacts, run_id: str | None, held: HeldDiscriminator | None) -> Hello:
+    """The greeting."""
+    return Hello(
+        incarnation=facts.incarnation,
+        protocol_min=PROTOCOL_VERSION,
+        protocol_max=PROTOCOL_VERSION,
+        software=facts.software,
+        shard_size=facts.shard_size,
+        image_shape=facts.image_shape,
+        labels=facts.labels,
+        labelled_max=facts.labelled_max,
+        model=facts.model,
+        run_id=run_id,
+        discriminator=held,
+    )
+
+
+def trouble_text(facts: NodeFacts, trouble: LinkTrouble | None) -> str:
+    """Why there is no connection and what to do about it; None: it is not known why."""
+    match trouble:
+        case "revoked":
+            return f"the hub at {facts.hub} has revoked this node"
+        case "key_mismatch":
+            return f"the hub at {facts.hub} does not own the given key: check --hub-key (mdgan-hub init shows it)"
+        case "not_registered":
+            add = f"mdgan-hub nodes add {facts.node} '{facts.public_key}'"
+            return f"the hub at {facts.hub} does not know this node: on the hub's machine run: {add}"
+        case "unreachable" | None:
+            return f"no hub answers at {facts.hub}: is it running, and is the address right?"
+
+
+def foreign_code_text(model: str) -> str:
+    """Why a model of the hub's choosing is not run unasked."""
+    return f"the hub wants this device to run the model code {model!r}: permit it with --model {model}"
+
+
+def architecture_text(model: str) -> str:
+    """Why two networks of the same name are not the same."""
+    return (
+        f"this node's {model!r} is not the hub's: the parameters differ in number or shape. "
+        "Install the same version of mdgan-edge (and of the model's module) on both"
+    )
