@@ -28,7 +28,7 @@ class TrainingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     seed: NotNegative = 0  # the seed of everything random
     steps: AtLeastOne = 2000  # generator steps until the run is complete
-    batch_size: Annotated[int, msgspec.Meta(ge=2)] = 10  # b: images per batch
+    batch_size: Annotated[int, msgspec.Meta(ge=2, le=512)] = 10  # b: images per batch
     batches_per_version: AtLeastOne | Literal["auto"] = (
         "auto"  # k: generated batches per version; auto: max(2, ceil(ln N))
     )

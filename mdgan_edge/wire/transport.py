@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 import zmq
 from zmq.utils.monitor import parse_monitor_message
 
-from mdgan_edge.actors import HUB, Event, Garbled, Heard, LinkDown, Nanos, Peer, Received, Send, nanos
+from mdgan_edge.actors import HUB, Event, Garbled, Heard, LinkDown, Nanos, NotAdmitted, Peer, Received, Send, nanos
 from mdgan_edge.errors import ConfigurationError
 from mdgan_edge.wire.codec import FRAMES_MAX, MalformedMessage, decode, encode
 from mdgan_edge.wire.keys import KeyPair, check_public_key
@@ -36,7 +36,7 @@ from mdgan_edge.wire.sockets import (
     transmit,
     user_id,
 )
-from mdgan_edge.wire.zap import Lookup, Refusal, ZapHandler
+from mdgan_edge.wire.zap import Lookup, ZapHandler
 
 RECEIVE_MAX = 256  # messages per call of receive
 EXPIRE_EVERY = nanos(1.0)
@@ -182,7 +182,9 @@ class HubEndpoint(Endpoint):
     def receive(self, now: Nanos) -> list[Event]:
         self._zap.serve()
         self._expire(now)
-        events: list[Event] = []
+        events: list[Event] = [
+            NotAdmitted(refused.public_key, refused.address, refused.reason) for refused in self._zap.drain_refusals()
+        ]
         for _ in range(RECEIVE_MAX):
             if not (frames := read(self._router, FRAMES_MAX + 2)):
                 break
@@ -192,10 +194,6 @@ class HubEndpoint(Endpoint):
             link, *rest = [frame.bytes for frame in frames]
             events += self._open(Peer(node, link), rest, now)
         return events
-
-    def drain_refusals(self) -> list[Refusal]:
-        """The connections refused since the last call."""
-        return self._zap.drain_refusals()
 
     def _ready(self) -> bool:
         return True

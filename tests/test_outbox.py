@@ -1,0 +1,95 @@
+"""The outbox and the watch on the link, without sockets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import zmq
+import zmq.utils.z85
+
+from mdgan_edge.actors import (
+    Header,
+    nanos,
+)
+from mdgan_edge.messages import (
+    Bye,
+    Message,
+    Ping,
+    Task,
+    Welcome,
+)
+from mdgan_edge.wire.codec import encode
+from mdgan_edge.wire.link import LinkWatch
+from mdgan_edge.wire.outbox import Outbox, Outcome, Outgoing
+from mdgan_edge.wire.parts import PART_BYTES
+
+
+@dataclass
+class Wire:
+    """A socket that takes `room` pieces."""
+
+    room: int
+    taken: list[list[bytes]] = field(default_factory=list)
+
+    def transmit(self, frames: object) -> Outcome:
+        if not self.room:
+            return Outcome.FULL
+        self.room -= 1
+        self.taken.append(list(frames))  # type: ignore[call-overload]
+        return Outcome.SENT
+
+
+def drained(outbox: Outbox, room: int = 1000) -> list[str]:
+    """The names of the whole messages that went out, in order."""
+    names: list[str] = []
+    outbox.pump(Wire(room).transmit, lambda outgoing, _, whole: names.append(outgoing.kind.__name__) if whole else None)
+    return names
+
+
+def outgoing(kind: type[Message], size: int = 10) -> Outgoing:
+    return Outgoing(kind, 1, [encode(Header(), 1, Ping(1))[0], bytes(size)])
+
+
+def test_a_heartbeat_passes_work_but_no_greeting_and_no_farewell() -> None:
+    for slow, expected in ((Task, ["Ping", "Task"]), (Welcome, ["Welcome", "Ping"]), (Bye, ["Bye", "Ping"])):
+        outbox = Outbox()
+        outbox.offer(outgoing(slow))
+        outbox.offer(outgoing(Ping))
+        assert drained(outbox) == expected
+
+
+def test_an_outbox_is_bounded_in_messages_and_in_bytes() -> None:
+    outbox = Outbox(messages_max=2, bytes_max=200)
+    assert [outbox.offer(outgoing(Ping, 8)) for _ in range(3)] == [True, True, False]
+    assert drained(outbox) == ["Ping", "Ping"]
+    assert [outbox.offer(outgoing(Task, 100)) for _ in range(2)] == [True, False]
+    assert drained(outbox) == ["Task"]
+    assert outbox.offer(outgoing(Task, 168)), "what was sent makes room"
+
+
+def test_a_message_half_sent_starts_again_after_a_rewind() -> None:
+    outbox, before, after = Outbox(), Wire(2), Wire(99)
+    outbox.offer(Outgoing(Task, 1, [encode(Header(), 1, Ping(1))[0], bytes(3 * PART_BYTES)]))
+    assert outbox.pump(before.transmit, lambda *_: None) is Outcome.FULL
+    outbox.rewind()
+    assert outbox.pump(after.transmit, lambda *_: None) is Outcome.SENT
+    assert after.taken[:2] == before.taken
+    assert len(after.taken) == 4
+
+
+BROKEN = (zmq.Event.HANDSHAKE_FAILED_NO_DETAIL, 32)
+
+
+def test_a_hub_that_restarts_in_a_handshake_is_no_key_mismatch() -> None:
+    watch = LinkWatch()
+    assert [watch.observe(*BROKEN, nanos(0.2 * number)) for number in range(10)] == [None] * 10
+    assert watch.observe(zmq.Event.CONNECT_RETRIED, 0, nanos(2.5)) == "unreachable"
+    assert [watch.observe(*BROKEN, nanos(3 + 0.2 * number)) for number in range(10)] == [None] * 10
+    assert watch.observe(zmq.Event.HANDSHAKE_SUCCEEDED, 0, nanos(5.5)) is None
+    assert [watch.observe(*BROKEN, nanos(6 + number)) for number in range(5)] == [None] * 4 + ["key_mismatch"]
+
+
+def test_the_same_trouble_is_not_told_more_than_once_a_second() -> None:
+    watch = LinkWatch()
+    told = [watch.observe(zmq.Event.CONNECT_RETRIED, 0, nanos(0.25 * number)) for number in range(9)]
+    assert told == ["unreachable", None, None, None] * 2 + ["unreachable"]
