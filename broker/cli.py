@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mdgan_edge import __version__
-from mdgan_edge.command import Command, config_options, gather, json_option, print_json, tell
+from mdgan_edge.command import IMAGE_KEYS, Command, config_options, gather, json_option, print_json, tell
 from mdgan_edge.errors import ConfigurationError, DataError, ExitCode, Failed
 
 if TYPE_CHECKING:
@@ -57,6 +57,8 @@ def init(folder: Path, as_json: bool) -> None:
 @click.option("--steps", type=int, help="Generator steps until the run is complete.")
 @click.option("--seed", type=int, help="The seed of everything random.")
 @click.option("--data", help="Held-out images for the scores: digits, npz:FILE, folder:DIR or none.")
+@click.option("--resize", type=int, help="Train on images of this many pixels; --data is cropped and scaled to it.")
+@click.option("--channels", type=int, help="Train on grey (1) or colour (3) images.")
 @click.option("--mode", type=click.Choice(["async", "sync"]), help="sync: the paper's Algorithm 1.")
 @config_options
 @json_option
@@ -70,7 +72,7 @@ def run(
     **flags: Any,
 ) -> None:
     """Train with whatever nodes come. TERM or Ctrl-C ends the run cleanly and keeps what was learned."""
-    keys = {"steps": "training.steps", "seed": "training.seed", "mode": "mode"}
+    keys = {"steps": "training.steps", "seed": "training.seed", "mode": "mode"} | IMAGE_KEYS
     settings, explicit = gather(file, assignments, {keys.get(key, f"hub.{key}"): value for key, value in flags.items()})
     from broker.service import HubOptions, fit_to_data, run_hub
     from broker.store import HubStore

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import time
 from collections.abc import Callable
@@ -139,7 +140,12 @@ def _scorer(settings: Settings, options: HubOptions, real: Real | None, recorder
 
 
 def _status(core: HubCore, endpoint: HubEndpoint, now: Any) -> dict[str, Any]:
-    return {**status_report(core, now), "endpoint": endpoint.endpoint, "bytes": byte_report(endpoint.counts)}
+    return {
+        **status_report(core, now),
+        "pid": os.getpid(),
+        "endpoint": endpoint.endpoint,
+        "bytes": byte_report(endpoint.counts),
+    }
 
 
 class _RegisterWatch:

@@ -19,6 +19,8 @@ from mdgan_edge.settings import Settings
 
 RESERVED = ("MDGAN_CONFIG", "MDGAN_OUT", "MDGAN_STATE", "MDGAN_HUB_KEY")  # variables of options that are no settings
 
+IMAGE_KEYS = {"resize": "model.image_size", "channels": "model.channels"}  # options that say what images to train on
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -86,11 +88,11 @@ TOLD = frozenset({"listening", "started", "joined", "member", "welcomed", "leavi
 
 
 def note_line(note: Note) -> str:
-    """`what (who): why`, with a mark if it is a warning."""
-    who = f" {note.facts['node']}" if "node" in note.facts else ""
-    state = f" is {note.facts['state']}" if "state" in note.facts else ""
-    mark = "! " if note.level == "warning" else ""
-    return f"{mark}{note.what}{who}{state}: {one_line(note.why)}".rstrip(": ")
+    """`node: what (state): why`, with a mark if it is a warning."""
+    what = str(note.facts["state"]) if note.what == "member" else note.what.replace("_", " ")
+    who = f"{note.facts['node']} " if "node" in note.facts else ""
+    why = f": {one_line(note.why)}" if note.why else ""
+    return f"{'! ' if note.level == 'warning' else ''}{who}{what}{why}"
 
 
 def one_line(text: str) -> str:

@@ -87,14 +87,17 @@ class Service:
         endpoint: Endpoint,
         recorder: Recorder,
         status: Callable[[Nanos], Status],
+        drain_max_s: float = DRAIN_MAX_S,
     ) -> None:
         self._core, self._trainer, self._endpoint, self._recorder = core, trainer, endpoint, recorder
         self._status = status
+        self._drain_max_s = drain_max_s
         self.latest: Status = {}  # refreshed by the I/O thread, replaced as a whole
         self._waker = Waker()
         self._inbox: deque[Event | BaseException] = deque()
         self._jobs: queue.Queue[Run | None] = queue.Queue(JOBS_MAX)
         self._done = threading.Event()
+        self._closed = False  # the waker is; only the calling thread and the training thread could still wake it
         self._finish: Finish | None = None
         self._broken: BaseException | None = None
         self._drain_by: Nanos | None = None
@@ -114,22 +117,31 @@ class Service:
         while not self._done.wait(STATUS_EVERY_S):
             meanwhile(self.latest)
         threads[0].join()
+        self._close_waker(threads[1])
         meanwhile(self.latest)
         if self._broken is not None:
             raise self._broken
         assert self._finish is not None
         return self._finish
 
+    def _close_waker(self, training: threading.Thread) -> None:
+        """Unless the training thread still works: it would write to a pipe whose number a file may have by then."""
+        training.join(FLUSH_EVERY_S)
+        if not training.is_alive():
+            self._closed = True
+            self._waker.close()
+
     def post(self, event: Event) -> None:
         """Hand an event to the core, from any thread."""
-        self._inbox.append(event)
-        self._waker.wake()
+        if not self._closed:
+            self._inbox.append(event)
+            self._waker.wake()
 
     def drain(self, reason: str) -> None:
         """Finish cleanly; a second call ends the process at once."""
         if self._drain_by is not None:
             os._exit(ExitCode.UNEXPECTED)
-        self._drain_by = Nanos(clock() + nanos(DRAIN_MAX_S))
+        self._drain_by = Nanos(clock() + nanos(self._drain_max_s))
         self.post(Drain(reason))
 
     # --- the training thread --------------------------------------------------------------------------------------
@@ -159,7 +171,6 @@ class Service:
             with suppress(queue.Full):  # the training thread is a daemon and ends with the process
                 self._jobs.put_nowait(None)
             self._endpoint.close()
-            self._waker.close()
             self._done.set()
 
     def _turn(self) -> None:
@@ -176,7 +187,7 @@ class Service:
             self._status_at = Nanos(now + nanos(STATUS_EVERY_S))
             self.latest = self._status(now)
         if self._finish is None and self._drain_by is not None and now >= self._drain_by:
-            self._finish = Finish(ExitCode.OK, "stopped", f"stopped without a farewell after {DRAIN_MAX_S:g} s")
+            self._finish = Finish(ExitCode.OK, "stopped", f"stopped without a farewell after {self._drain_max_s:g} s")
 
     def _take_inbox(self) -> list[Event]:
         events: list[Event] = []

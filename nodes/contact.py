@@ -12,6 +12,7 @@ from mdgan_edge.streams import SEED_BITS, stream_seed
 HELLO_ANSWER_S = 5.0  # how long a HELLO may stay unanswered before the next
 BACKOFF_FIRST_S = 0.5  # full jitter between 0 and this ...
 BACKOFF_MAX_S = 30.0  # ... doubling up to this
+DOUBLINGS_MAX = 30  # a float holds no more than 1023
 HELLO_GAP_S = 0.5  # the least time between two HELLOs
 HEARTBEAT_JITTER = 0.25  # a heartbeat comes up to this fraction early
 
@@ -59,7 +60,7 @@ class Contact:
         return unanswered
 
     def _backoff_s(self) -> float:
-        most = min(BACKOFF_MAX_S, BACKOFF_FIRST_S * 2.0**self._hellos)
+        most = min(BACKOFF_MAX_S, BACKOFF_FIRST_S * 2.0 ** min(self._hellos - 1, DOUBLINGS_MAX))
         return most * self._chance("backoff", self._hellos)
 
     # --- heartbeats -----------------------------------------------------------------------------------------------
@@ -78,8 +79,8 @@ class Contact:
 
     @property
     def silent_at(self) -> Nanos:
-        """When the hub has been silent for a lease: time for a new socket."""
-        return Nanos(self._heard_at + nanos(self._lease_s))
+        """When the hub has been silent for a lease: time for a new socket. A lease may exceed the death timeout."""
+        return Nanos(self._heard_at + min(nanos(self._lease_s), self._death))
 
     @property
     def gives_up_at(self) -> Nanos:

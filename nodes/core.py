@@ -85,7 +85,8 @@ class NodeCore:
         self._header = Header()
         self._waiting: dict[TaskId, Task] = {}
         self._training: tuple[Task, Header] | None = None
-        self._preparing = self._saving = False
+        self._preparing: Prepare | None = None  # the last one asked for; those before it do not count
+        self._saving = False
         self._why_leave = ""
         self._bye_asked = False  # the hub said BYE first
         self._contact = Contact(facts.node, facts.incarnation, facts.death_timeout_s, now)
@@ -109,8 +110,8 @@ class NodeCore:
                 self._contact.heard(now)
             case Garbled(_, reason):
                 effects.append(Note("malformed", reason, {"from": "hub"}, "warning"))
-            case JobDone(_, result):
-                effects += self._job_done(result, now)
+            case JobDone(job, result):
+                effects += self._job_done(job, result, now)
             case Drain(reason):
                 effects += self._leave(reason, "stopped")
             case LinkDown(trouble):
@@ -144,7 +145,7 @@ class NodeCore:
                 return self._welcomed(header, message)
             case Error(code, text):
                 return self._error(code, text, now)
-            case _ if header != self._header:
+            case _ if header != self._header or self.phase is Phase.GREETING:
                 return []  # of a session that is gone
             case Task():
                 return self._task(message)
@@ -164,7 +165,7 @@ class NodeCore:
                 return [Note("malformed", f"{type(message).__name__} is not for a node", level="warning")]
 
     def _welcomed(self, header: Header, welcome: Welcome) -> list[Effect]:
-        if self.phase in (Phase.LEAVING, Phase.OVER) or header.session < self._header.session <= 0:
+        if self.phase in (Phase.LEAVING, Phase.OVER):
             return []
         name = welcome.terms.model.name
         if ":" in name and name != self.facts.model:
@@ -179,11 +180,10 @@ class NodeCore:
         facts = {"run_id": welcome.run_id, "discriminator": welcome.discriminator.discriminator_id, "kept": keep}
         note = Note("welcomed", "again" if again else "", facts)
         self.phase = Phase.PREPARING
-        if self._preparing and again:
+        job = _prepare(welcome, fresh=not keep)
+        if job == self._preparing:
             return [note]
-        self._preparing = True
-        assigned = welcome.discriminator
-        job = Prepare(welcome.run_id, assigned.discriminator_id, assigned.hop, not keep, welcome.terms)
+        self._preparing = job
         return [note, Run(job)]
 
     def _holds(self, welcome: Welcome) -> bool:
@@ -231,10 +231,10 @@ class NodeCore:
 
     # --- results --------------------------------------------------------------------------------------------------
 
-    def _job_done(self, result: Any, now: Nanos) -> list[Effect]:
+    def _job_done(self, job: Any, result: Any, now: Nanos) -> list[Effect]:
         match result:
             case Prepared(held):
-                return self._prepared(held)
+                return self._prepared(held) if job == self._preparing else []
             case Trained():
                 return self._trained(result, now)
             case Saved():
@@ -245,7 +245,7 @@ class NodeCore:
 
     def _prepared(self, held: HeldDiscriminator) -> list[Effect]:
         assert self.welcome is not None
-        self._preparing, self.held = False, held
+        self._preparing, self.held = None, held
         if held.architecture != self.welcome.architecture:
             text = greeting.architecture_text(self.welcome.terms.model.name)
             return self._over(ExitCode.CONFIGURATION, text, "failed")
@@ -270,11 +270,8 @@ class NodeCore:
     def _diverged(self) -> list[Effect]:
         assert self.welcome is not None
         why = "a loss or gradient is not finite; going on with a fresh discriminator (is the learning rate too high?)"
-        assigned = self.welcome.discriminator
-        self._preparing = True
-        assert self.run_id is not None
-        job = Prepare(self.run_id, assigned.discriminator_id, assigned.hop, True, self.welcome.terms)
-        return [Note("diverged", why, level="warning"), Run(job)]
+        self._preparing = _prepare(self.welcome, fresh=True)
+        return [Note("diverged", why, level="warning"), Run(self._preparing)]
 
     # --- leaving --------------------------------------------------------------------------------------------------
 
@@ -290,6 +287,8 @@ class NodeCore:
         return [Note("leaving", reason), Run(Save())]  # the trainer saves after what it has under work
 
     def _say_goodbye(self, now: Nanos) -> list[Effect]:
+        if self._farewell_by is not None:
+            return []  # two saves were under way
         if self._bye_asked:
             return [self._send(ByeAck(), now), *self._over(ExitCode.OK, self._why_leave)]
         self._farewell_by = Nanos(now + nanos(FAREWELL_S))
@@ -311,7 +310,7 @@ class NodeCore:
             case Phase.PREPARING:
                 return self._keep_in_touch(now)
             case Phase.SERVING:
-                return [*self._keep_in_touch(now), *self._train_next(), *self._save_sometimes(now)]
+                return [*self._train_next(), *self._save_sometimes(now), *self._keep_in_touch(now)]  # may end it: last
             case Phase.LEAVING:
                 given_up = self._farewell_by is not None and now >= self._farewell_by
                 return self._over(ExitCode.OK, self._why_leave) if given_up else self._keep_in_touch(now)
@@ -349,7 +348,7 @@ class NodeCore:
         return [Note("hub_silent", "connecting anew", level="warning"), Reconnect(), *self._hello(now)]
 
     def _train_next(self) -> list[Effect]:
-        if self._training is not None or self._preparing or not self._waiting:
+        if self._training is not None or self._preparing is not None or not self._waiting:
             return []
         newest = max(self._waiting.values(), key=lambda task: (task.version, -task.task_id))
         del self._waiting[newest.task_id]
@@ -367,6 +366,11 @@ class NodeCore:
     def _send(self, message: Message, now: Nanos) -> Send:
         self._contact.sent(now)
         return Send(HUB, message, self._header)
+
+
+def _prepare(welcome: Welcome, fresh: bool) -> Prepare:
+    assigned = welcome.discriminator
+    return Prepare(welcome.run_id, assigned.discriminator_id, assigned.hop, fresh, welcome.terms)
 
 
 def feedback_message(result: Trained, held: HeldDiscriminator) -> Feedback:

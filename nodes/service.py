@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,6 +80,7 @@ def status_report(core: NodeCore, _now: Nanos) -> dict[str, Any]:
     welcome = core.welcome
     return {
         "node": core.facts.node,
+        "pid": os.getpid(),
         "phase": core.phase.name.lower(),
         "hub": core.facts.hub,
         "run_id": core.run_id,

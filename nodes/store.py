@@ -126,6 +126,6 @@ class NodeStore:
             if facts.get("format") != FORMAT:
                 raise DataError(f"not a discriminator of mdgan-edge: {mend}")
             held = msgspec.json.decode(facts["held"], type=HeldDiscriminator)
+            return SavedDiscriminator(facts["run_id"], held, tensors)
         except (OSError, SafetensorError, msgspec.DecodeError, KeyError) as error:
             raise DataError(f"cannot read the discriminator ({error}): {mend}") from error
-        return SavedDiscriminator(facts["run_id"], held, tensors)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mdgan_edge import __version__
-from mdgan_edge.command import Command, config_options, gather, json_option, print_json
+from mdgan_edge.command import IMAGE_KEYS, Command, config_options, gather, json_option, print_json
 from mdgan_edge.errors import SelfCheckFailed
 
 if TYPE_CHECKING:
@@ -28,6 +28,8 @@ def main() -> None:
 @click.option("--seed", type=int, help="The seed of everything random [0].")
 @click.option("--data", help="The images that are dealt out: digits, npz:FILE or folder:DIR [digits].")
 @click.option("--mode", type=click.Choice(["async", "sync"]), help="sync: the paper's Algorithm 1 [async].")
+@click.option("--resize", type=int, help="Crop and scale every image to this many pixels [as they are].")
+@click.option("--channels", type=int, help="1: make images grey, 3: make them colour [as they are].")
 @click.option("--shards", help="How they are dealt out: iid, dirichlet=0.3 or labels=2 [iid].")
 @click.option("--out", type=click.Path(path_type=Path), envvar="MDGAN_OUT", help="Run directory [runs/swarm-SEED].")
 @click.option("--force", is_flag=True, help="Replace the run that --out holds.")
@@ -37,7 +39,7 @@ def swarm(
     out: Path | None, force: bool, as_json: bool, file: Path | None, assignments: tuple[str, ...], **flags: Any
 ) -> None:
     """Train on this machine: one hub, many nodes, each a process, over real sockets. Ctrl-C ends it cleanly."""
-    keys = {"steps": "training.steps", "seed": "training.seed", "mode": "mode"}
+    keys = {"steps": "training.steps", "seed": "training.seed", "mode": "mode"} | IMAGE_KEYS
     keyed = {keys.get(key, f"swarm.{key}"): value for key, value in flags.items()}
     keyed["hub.data"] = flags["data"]
     settings, explicit = gather(file, assignments, keyed)

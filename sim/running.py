@@ -13,6 +13,7 @@ from broker.service import fit_to_data
 from mdgan_edge.data.shards import parse_shard, shard_text, take
 from mdgan_edge.data.sources import load
 from mdgan_edge.errors import ConfigurationError, ExitCode
+from mdgan_edge.gan.models import build_discriminator
 from mdgan_edge.rundir import RunDirectory
 from mdgan_edge.settings import Settings
 from sim.display import Display
@@ -46,6 +47,9 @@ def make_swarm(settings: Settings, explicit: frozenset[str], out: Path | None, f
         if len(shard) < batch:
             text = f"{len(images)} images for {nodes} nodes leave one with {len(shard)}, less than a batch of {batch}"
             raise ConfigurationError(f"{text}: take fewer nodes, more data, or a smaller training.batch_size")
+    if ":" in settings.model.name:  # the operator's own code: try it here, and permit it to the nodes
+        build_discriminator(settings.model, seed=0)
+        settings = replace(settings, node=replace(settings.node, model=settings.model.name))
     run = RunDirectory.create(out, "swarm", settings.training.seed, force)
     return PreparedSwarm(settings, SwarmOptions(run, real, images))
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.network import Network
+from tests.shells import Shells
 
 
 @pytest.fixture
@@ -17,3 +19,12 @@ def network() -> Iterator[Network]:
     finally:
         for end in network.ends:
             end.close()
+
+
+@pytest.fixture
+def shells(tmp_path: Path) -> Iterator[Shells]:
+    shells = Shells(tmp_path)
+    try:
+        yield shells
+    finally:
+        shells.close()

@@ -49,10 +49,13 @@ def load_generator(path: Path) -> SavedGenerator:
         raise DataError(f"cannot read the generator {path}: {error}") from error
     if facts.get("format") != FORMAT:
         raise DataError(f"{path} is not a generator of mdgan-edge: take generator.safetensors of a run directory")
-    model = msgspec.json.decode(facts["model"], type=ModelSettings)
-    average = build_generator(model, seed=0)
-    average.load_state_dict(_part(tensors, "average."))
-    return SavedGenerator(model, Version(int(facts["version"])), average.eval(), _part(tensors, "module."))
+    try:
+        model = msgspec.json.decode(facts["model"], type=ModelSettings)
+        average = build_generator(model, seed=0)
+        average.load_state_dict(_part(tensors, "average."))
+        return SavedGenerator(model, Version(int(facts["version"])), average.eval(), _part(tensors, "module."))
+    except (KeyError, ValueError, RuntimeError, msgspec.DecodeError) as error:
+        raise DataError(f"the generator {path} is incomplete or of another network: {error}") from error
 
 
 def _part(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
