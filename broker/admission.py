@@ -28,7 +28,8 @@ class NormGuard:
             return 1.0
         limit = math.inf
         if len(self._norms) >= NORMS_MIN:
-            limit = self._factor * sorted(self._norms)[len(self._norms) // 2]
+            median = sorted(self._norms)[len(self._norms) // 2]
+            limit = self._factor * median or math.inf  # a median of 0 says nothing, and would stay for ever
         self._norms.append(min(norm, limit))
         return limit / norm if norm > limit else 1.0
 

@@ -47,14 +47,12 @@ from mdgan_edge.messages import (
     Feedback,
     Hello,
     Message,
-    NodeId,
     Ping,
     Pong,
     Receipt,
     Refuse,
     TaskId,
     Verdict,
-    Version,
 )
 from mdgan_edge.settings import Settings
 
@@ -93,10 +91,11 @@ class HubCore:
         self.started_at: Nanos | None = None  # when training started
         self.ended_at: Nanos | None = None
         self._evaluating = 0  # evaluations under way
-        self._evaluated_version: Version | None = None
+        self._last_evaluation = False  # the final one was asked for
         self._farewell_by: Nanos | None = None
         self._sweep_at = Nanos(now + nanos(SWEEP_S))
         self._reason: steprule.Reason | None = None
+        self._register = RegisterChanged(frozenset(), frozenset())  # what the operator wishes
 
     # --- the two calls --------------------------------------------------------------------------------------------
 
@@ -116,8 +115,8 @@ class HubCore:
                 effects += self._job_done(result)
             case Drain(reason):
                 effects += self._drain(reason)
-            case RegisterChanged(revoked, drained):
-                effects += self._register_changed(revoked, drained)
+            case RegisterChanged():
+                effects += self._register_changed(event)
             case Tick():
                 pass
             case LinkDown():
@@ -180,22 +179,15 @@ class HubCore:
         mine = (assigned.discriminator_id, assigned.hop)
         member = self.members.join(sender, hello, mine, warm_up, now)
         self.training.look_at(member.node)
-        facts = {
-            "node": member.node,
-            "incarnation": member.incarnation,
-            "shard_size": member.shard_size,
-            "discriminator": assigned.discriminator_id,
-            "action": assigned.action,
-            "software": hello.software,
-        }
-        why = "came back" if member.tally.rejoined else "new here"
-        welcome = greeting.welcome(member.node, assigned, self.settings, self.facts)
-        return [self._send(member, welcome), Note("joined", why, facts)]
+        welcome = self._send(member, greeting.welcome(member.node, assigned, self.settings, self.facts))
+        asked_to_leave = self._ask_to_leave(member) if member.node in self._register.drained else []
+        return [welcome, greeting.joined(member, assigned, hello), *asked_to_leave]
 
     def _hello_refusal(self, sender: Peer, hello: Hello) -> Error | None:
         if self.phase in (Phase.FINISHING, Phase.OVER):
             return Error(ErrorCode.SHUTDOWN, "the run is over", fatal=True)
-        return greeting.refusal(hello, self.members.get(sender.node), self.settings, self.facts)
+        revoked = sender.node in self._register.revoked
+        return greeting.refusal(hello, self.members.get(sender.node), revoked, self.settings, self.facts)
 
     def _no_session(self, event: Received) -> list[Effect]:
         if isinstance(event.message, Feedback):
@@ -261,18 +253,21 @@ class HubCore:
         self.phase, self.outcome = Phase.FINISHING, "stopped"
         return [Note("stopping", reason)]
 
-    def _register_changed(self, revoked: frozenset[NodeId], drained: frozenset[NodeId]) -> list[Effect]:
+    def _register_changed(self, register: RegisterChanged) -> list[Effect]:
+        self._register = register  # kept for those that say HELLO later
         effects: list[Effect] = []
         for member in self.members:
-            if member.node in revoked and member.state is not MemberState.REVOKED:
+            if member.node in register.revoked and member.state is not MemberState.REVOKED:
                 effects.append(self._send(member, Error(ErrorCode.FORBIDDEN, "revoked at the hub", fatal=True)))
                 effects += _noted(self.members.end(member, MemberState.REVOKED, "revoked by the operator"))
                 self.training.purge(member.node)
-            elif member.node in drained and member.present and not member.draining:
-                self.members.drain(member)
-                note = Note("draining", "asked by the operator", {"node": member.node})
-                effects += [self._send(member, Bye("drain")), note]
+            elif member.node in register.drained and member.present and not member.draining:
+                effects += self._ask_to_leave(member)
         return effects
+
+    def _ask_to_leave(self, member: Member) -> list[Effect]:
+        self.members.drain(member)
+        return [self._send(member, Bye("drain")), Note("draining", "asked by the operator", {"node": member.node})]
 
     # --- results --------------------------------------------------------------------------------------------------
 
@@ -286,8 +281,8 @@ class HubCore:
                 return self._evaluate_if_due()
             case Evaluated(version, scores):
                 self._evaluating -= 1
-                self.evaluations = [*self.evaluations, result][-SCORES_KEPT:]
-                self._evaluated_version = version
+                earlier = [one for one in self.evaluations if one.version != version]
+                self.evaluations = [*earlier, result][-SCORES_KEPT:]
                 return [Measure("evaluated", {"version": version, **scores})]
             case _:
                 raise AssertionError(f"not a result of a hub's job: {result!r}")
@@ -367,7 +362,8 @@ class HubCore:
             return []
         if self.ended_at is None:
             self.ended_at = now
-        if self._evaluated_version != self.training.version:
+        if not self._last_evaluation:
+            self._last_evaluation = True
             self._evaluating += 1
             return [Run(Evaluate(self.training.version, final=True))]
         present = [member for member in self.members if member.present]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from broker.membership import Member, MemberState
+from mdgan_edge.actors import Note
 from mdgan_edge.messages import (
     PROTOCOL_VERSION,
     AssignedDiscriminator,
@@ -29,13 +30,13 @@ class RunFacts:
     image_shape: tuple[int, int, int]  # (channels, height, width)
 
 
-def refusal(hello: Hello, member: Member | None, settings: Settings, facts: RunFacts) -> Error | None:
+def refusal(hello: Hello, member: Member | None, revoked: bool, settings: Settings, facts: RunFacts) -> Error | None:
     """Why this node cannot come in, in words for its operator; None if it can."""
     if not hello.protocol_min <= PROTOCOL_VERSION <= hello.protocol_max:
         theirs = f"{hello.protocol_min} to {hello.protocol_max}"
         text = f"the hub speaks protocol {PROTOCOL_VERSION}, this node {theirs}: install the same version on both"
         return Error(ErrorCode.VERSION, text, fatal=True)
-    if member is not None and member.state is MemberState.REVOKED:
+    if revoked or (member is not None and member.state is MemberState.REVOKED):
         return Error(ErrorCode.FORBIDDEN, "this node was revoked at the hub", fatal=True)
     if member is not None and hello.incarnation < member.incarnation:
         text = "a newer start of this node has taken over: is the same --state folder used twice?"
@@ -78,6 +79,19 @@ def welcome(node: NodeId, assigned: AssignedDiscriminator, settings: Settings, f
         architecture=facts.architecture,
         terms=node_terms(settings),
     )
+
+
+def joined(member: Member, assigned: AssignedDiscriminator, hello: Hello) -> Note:
+    """What the journal says of a node that came in."""
+    facts = {
+        "node": member.node,
+        "incarnation": member.incarnation,
+        "shard_size": member.shard_size,
+        "discriminator": assigned.discriminator_id,
+        "action": assigned.action,
+        "software": hello.software,
+    }
+    return Note("joined", "came back" if member.tally.rejoined else "new here", facts)
 
 
 def node_terms(settings: Settings) -> NodeTerms:

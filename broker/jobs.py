@@ -77,10 +77,11 @@ class Evaluate:
 
 @dataclass(frozen=True, slots=True)
 class Evaluated:
-    """Scores by name; None where the hub cannot give one."""
+    """Scores by name; None where the hub cannot give one, and `missing` says why."""
 
     version: Version
     scores: Mapping[str, float | None]
+    missing: str | None
     seconds: float
 
 

@@ -22,7 +22,7 @@ class Ownership:
         mine = self._owned.get(node)
         if mine is not None and held is not None and self._is_mine(mine, held):
             return AssignedDiscriminator(*mine, action="keep")
-        if mine is None or (held is None and self._assigned_in[node] != incarnation):
+        if mine is None or self._assigned_in[node] != incarnation:  # else this HELLO is said again
             mine = self._owned[node] = (self._next_id(node), 0)
         self._assigned_in[node] = incarnation
         return AssignedDiscriminator(*mine, action="init")

@@ -28,6 +28,7 @@ def run_report(core: HubCore) -> dict[str, Any]:
         "malformed_messages": dict(sorted(core.garbled.items())),
         "refused_connections": _by_reason(core.turned_away),
         "scores": median_scores(core.evaluations),
+        "scores_missing": core.evaluations[-1].missing if core.evaluations else "nothing was evaluated yet",
     }
 
 

@@ -17,7 +17,7 @@ from broker.core import HubCore
 from broker.greeting import RunFacts
 from broker.report import run_report, status_report
 from broker.store import HubStore
-from broker.trainer import HubTrainer
+from broker.trainer import NO_REAL_IMAGES, HubTrainer
 from mdgan_edge.actors import Finish, Note, RegisterChanged
 from mdgan_edge.config import dump_toml
 from mdgan_edge.data.images import Images
@@ -109,7 +109,6 @@ def run_hub(
             "wall_s": time.monotonic() - started,
             "bytes": byte_report(endpoint.counts),
             "noise_fid": scorer.noise_fid() if scorer is not None else None,
-            "scores_missing": scorer.reason if scorer is not None else "the hub has no real images (hub.data = none)",
         }
         write_json(options.run.run_json, report)
         journal.close()
@@ -130,8 +129,7 @@ def byte_report(counts: Counts) -> dict[str, int]:
 
 def _scorer(settings: Settings, options: HubOptions, real: Real | None, recorder: FileRecorder) -> Scorer | None:
     if real is None:
-        why = "the hub has no real images (hub.data = none): samples are drawn, nothing is scored"
-        recorder.note(Note("no_scores", why), clock() / 1e9)
+        recorder.note(Note("no_scores", NO_REAL_IMAGES), clock() / 1e9)
         return None
     scorer = Scorer.build(*real, settings.training.seed, options.state / CLASSIFIER_CACHE)
     if scorer.reason is not None:

@@ -25,11 +25,12 @@ from broker.jobs import (
 from mdgan_edge.data.grid import save_grid
 from mdgan_edge.gan.generator import GeneratorState, JudgedBatch
 from mdgan_edge.gan.saved import generator_file
-from mdgan_edge.gan.scores import Scorer
+from mdgan_edge.gan.scores import Scorer, Scores
 from mdgan_edge.gan.tensors import to_torch, to_wire
 from mdgan_edge.rundir import RunDirectory, write_atomic
 from mdgan_edge.settings import Settings
 
+NO_REAL_IMAGES = "the hub has no real images to hold samples against (hub.data = none)"
 GRID_COLUMNS = 10
 GRID_ROWS = 10
 
@@ -71,14 +72,17 @@ class HubTrainer:
 
     def _evaluate(self, job: Evaluate) -> Evaluated:
         started = time.perf_counter()
-        scores: dict[str, float | None] = {}
-        if self._scorer is not None:
-            images, _ = self.state.sample(self._settings.hub.samples, "evaluation")
-            scores = asdict(self._scorer.scores(images))
-            scores.pop("reason")
+        scores = asdict(self._score())
+        missing = scores.pop("reason")
         if self._run is not None:
             self._save(self._run, job)
-        return Evaluated(job.version, scores, time.perf_counter() - started)
+        return Evaluated(job.version, scores, missing, time.perf_counter() - started)
+
+    def _score(self) -> Scores:
+        if self._scorer is None:
+            return Scores(reason=NO_REAL_IMAGES)
+        images, _ = self.state.sample(self._settings.hub.samples, "evaluation")  # (n, C, H, W)
+        return self._scorer.scores(images)
 
     def _save(self, run: RunDirectory, job: Evaluate) -> None:
         images, _ = self.state.sample(GRID_COLUMNS * GRID_ROWS, "grid")

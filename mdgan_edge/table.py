@@ -58,7 +58,7 @@ def plain_table(status: Mapping[str, Any]) -> str:
 
 def score_lines(scores: Mapping[str, float | None]) -> list[str]:
     """The scores worth a line at the end of a run."""
-    return [f"{label}: {scores[key]:.3g}" for key, label in SHOWN_SCORES if scores.get(key) is not None]
+    return [f"{label}: {scores[key]:.2f}" for key, label in SHOWN_SCORES if scores.get(key) is not None]
 
 
 def _score_parts(scores: Mapping[str, float | None]) -> list[str]:

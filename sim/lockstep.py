@@ -61,6 +61,7 @@ class Lockstep:
             if isinstance(event, JobDone):
                 event = JobDone(event.job, self._trainers[target].do(event.job))
             self._carry(target, self._cores[target].handle(event, self._now))
+        assert self.core.deadline() is None, "all have fallen silent before the run was over"
 
     def _next_link(self) -> tuple[NodeId, NodeId]:
         if self._chance is None:
@@ -75,7 +76,7 @@ class Lockstep:
                 case Run(job):
                     self._put(me, me, JobDone(job, None))  # its result is computed when it completes
                 case Finish():
-                    self._links = {link: queue for link, queue in self._links.items() if me not in link}
+                    self._links = {link: queue for link, queue in self._links.items() if link[1] != me}
                 case _:
                     pass
 

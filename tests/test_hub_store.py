@@ -1,0 +1,130 @@
+"""The hub's register and epoch survive, and a wrong folder or name is explained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from broker.store import DATABASE, HubStore
+from mdgan_edge.errors import ConfigurationError, DataError
+from mdgan_edge.wire.keys import generate
+from mdgan_edge.wire.zap import Member, Revoked, Unknown
+from tests.hub_world import ALICE, BOB
+
+KEY, OTHER = generate().public, generate().public
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> HubStore:
+    return HubStore.create(tmp_path / "hub")[0]
+
+
+def lines(store: HubStore) -> list[tuple[str, str, str]]:
+    return [(line.node, line.public_key, line.wish) for line in store.list()]
+
+
+def test_a_hub_finds_its_keys_again(tmp_path: Path) -> None:
+    _, keys = HubStore.create(tmp_path / "hub")
+    assert HubStore(tmp_path / "hub").keys() == keys
+
+
+def test_a_hub_is_not_made_over_another(store: HubStore) -> None:
+    keys = store.keys()
+    with pytest.raises(ConfigurationError, match="is a hub already"):
+        HubStore.create(store.folder)
+    assert store.keys() == keys
+
+
+def test_a_folder_that_is_no_hub_is_named_with_the_remedy(tmp_path: Path) -> None:
+    store = HubStore(tmp_path)
+    uses: list[Callable[[], object]] = [
+        store.next_epoch,
+        store.list,
+        lambda: store.add(ALICE, KEY),
+        lambda: store.lookup(KEY),
+    ]
+    for use in uses:
+        with pytest.raises(ConfigurationError, match=f"make one with `mdgan-hub init {tmp_path}`"):
+            use()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_hub_cannot_be_made_where_a_file_is(tmp_path: Path) -> None:
+    (tmp_path / "hub").write_text("a file")
+    with pytest.raises(DataError, match="cannot make the hub's folder"):
+        HubStore.create(tmp_path / "hub")
+
+
+def test_a_broken_database_is_an_error_for_the_operator(store: HubStore) -> None:
+    (store.folder / DATABASE).write_bytes(b"not a database at all" * 100)
+    with pytest.raises(DataError, match="cannot use"):
+        store.next_epoch()
+
+
+def test_every_epoch_is_one_more_than_any_before_and_is_kept(store: HubStore) -> None:
+    assert [store.next_epoch(), store.next_epoch(), HubStore(store.folder).next_epoch()] == [1, 2, 3]
+
+
+def test_a_node_is_known_by_its_key_once_added(store: HubStore) -> None:
+    assert store.lookup(KEY) == Unknown()
+    store.add(ALICE, KEY)
+    assert (store.lookup(KEY), lines(store)) == (Member(ALICE), [("alice", KEY, "member")])
+
+
+def test_the_same_line_twice_is_no_error(store: HubStore) -> None:
+    store.add(ALICE, KEY)
+    store.add(ALICE, KEY)
+    assert lines(store) == [("alice", KEY, "member")]
+
+
+def test_a_known_name_with_another_key_is_refused(store: HubStore) -> None:
+    store.add(ALICE, KEY)
+    with pytest.raises(ConfigurationError, match="registered with another key"):
+        store.add(ALICE, OTHER)
+    assert lines(store) == [("alice", KEY, "member")]
+
+
+def test_a_known_key_under_another_name_is_refused(store: HubStore) -> None:
+    store.add(ALICE, KEY)
+    with pytest.raises(ConfigurationError, match="registered under another name"):
+        store.add(BOB, KEY)
+    assert lines(store) == [("alice", KEY, "member")]
+
+
+@pytest.mark.parametrize(("node", "key"), [("Alice", KEY), ("", KEY), ("alice", "short"), ("alice", KEY[:-1] + " ")])
+def test_what_is_no_name_or_no_key_is_refused(store: HubStore, node: str, key: str) -> None:
+    with pytest.raises(ConfigurationError):
+        store.add(node, key)
+    assert lines(store) == []
+
+
+def test_a_revoked_node_keeps_its_line_and_is_turned_away(store: HubStore) -> None:
+    store.add(ALICE, KEY)
+    store.wish(ALICE, "revoked")
+    assert (store.lookup(KEY), lines(store)) == (Revoked(), [("alice", KEY, "revoked")])
+
+
+def test_a_drained_node_may_connect_and_adding_it_again_takes_the_wish_back(store: HubStore) -> None:
+    store.add(ALICE, KEY)
+    store.wish(ALICE, "drain")
+    assert (store.lookup(KEY), lines(store)) == (Member(ALICE), [("alice", KEY, "drain")])
+    store.add(ALICE, KEY)
+    assert lines(store) == [("alice", KEY, "member")]
+
+
+def test_a_removed_node_frees_its_name_and_its_key(store: HubStore) -> None:
+    store.add(ALICE, KEY)
+    store.remove(ALICE)
+    assert (store.lookup(KEY), lines(store)) == (Unknown(), [])
+    store.add(ALICE, OTHER)
+    store.add(BOB, KEY)
+    assert lines(store) == [("alice", OTHER, "member"), ("bob", KEY, "member")]
+
+
+def test_a_name_that_is_not_in_the_register_can_be_neither_drained_nor_removed(store: HubStore) -> None:
+    uses: list[Callable[[], None]] = [lambda: store.wish(BOB, "drain"), lambda: store.remove(BOB)]
+    for use in uses:
+        with pytest.raises(ConfigurationError, match="no node 'bob' in the register"):
+            use()

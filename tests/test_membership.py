@@ -1,0 +1,144 @@
+"""Who is live and what is in flight: ranks, leases that follow a node's pace, and what an ended task leaves behind."""
+
+from __future__ import annotations
+
+import pytest
+
+from broker.membership import CLOSED_TASKS_MAX, Change, Member, Membership, MemberState, median
+from mdgan_edge.actors import Nanos, Peer, nanos
+from mdgan_edge.messages import DiscriminatorId, NodeId, TaskId, Version
+from mdgan_edge.settings import HubSettings
+from tests.hub_world import ALICE, BOB, CAROL, hello
+
+START = nanos(100.0)
+D = (DiscriminatorId("d"), 0)
+ON_TIME = Nanos(0)
+
+
+def joined(*nodes: NodeId) -> Membership:
+    members = Membership(HubSettings())
+    for node in nodes:
+        members.join(Peer(node), hello(), D, 0, START)
+    return members
+
+
+def one_of(members: Membership, node: NodeId) -> Member:
+    member = members.get(node)
+    assert member is not None
+    return member
+
+
+def after(seconds: float) -> Nanos:
+    return Nanos(START + nanos(seconds))
+
+
+def answer_after(members: Membership, member: Member, task: int, seconds: float) -> None:
+    members.give(member, TaskId(task), Version(0), 0, START)
+    members.answer(member, TaskId(task), after(seconds))
+
+
+def test_a_rank_is_the_place_among_the_live_in_ascending_order() -> None:
+    members = joined(CAROL, ALICE, BOB)
+    assert [members.rank(node) for node in (ALICE, BOB, CAROL)] == [0, 1, 2]
+    members.end(one_of(members, BOB), MemberState.LEFT, "bye")
+    assert ([members.rank(node) for node in (ALICE, CAROL)], members.is_live(BOB)) == ([0, 1], False)
+
+
+def test_the_oldest_version_in_flight_is_that_of_live_members() -> None:
+    members = joined(ALICE, BOB)
+    alice, bob = one_of(members, ALICE), one_of(members, BOB)
+    assert members.oldest_in_flight() is None
+    members.give(alice, TaskId(1), Version(3), 0, START)
+    members.give(bob, TaskId(2), Version(5), 0, START)
+    assert members.oldest_in_flight() == 3
+    members.drain(alice)
+    assert members.oldest_in_flight() == 5
+    members.answer(alice, TaskId(1), after(1))  # not counted any more, so nothing is subtracted
+    members.give_back(bob, TaskId(2))
+    assert members.oldest_in_flight() is None
+
+
+def test_a_suspect_that_is_trusted_again_counts_with_what_it_still_has_in_hand() -> None:
+    members = joined(ALICE)
+    alice = one_of(members, ALICE)
+    members.give(alice, TaskId(1), Version(3), 0, START)
+    assert members.sweep(after(7), ON_TIME) == [Change(ALICE, MemberState.SUSPECT, "silent for 7.0 s")]
+    assert (members.live, members.oldest_in_flight()) == ([], None)
+    assert members.heard(alice, after(8)) == Change(ALICE, MemberState.ACTIVE, "heard from again")
+    assert (members.live, members.oldest_in_flight()) == ([ALICE], 3)
+
+
+def test_a_first_lease_is_generous_and_the_next_follow_the_node_s_pace() -> None:
+    members = joined(ALICE)
+    alice, least = one_of(members, ALICE), nanos(10.0)
+    assert alice.lease(least) == nanos(60.0)
+    answer_after(members, alice, 1, 1.0)
+    assert alice.lease(least) == least  # never below
+    for task, seconds in enumerate((20.0, 22.0, 24.0, 26.0), start=2):
+        answer_after(members, alice, task, seconds)
+    # task times 1, 20, 22, 24, 26: median 22, deviations 0, 2, 2, 4, 21
+    assert alice.lease(least) == nanos(22.0 + 8.0 * 2.0)
+
+
+def test_the_median_of_an_even_number_is_the_upper_one() -> None:
+    assert [median([3, 1, 2]), median([4, 1, 3, 2]), median([7])] == [2, 3, 7]
+
+
+def test_a_lease_lapses_at_its_time_and_not_before() -> None:
+    members = joined(ALICE)
+    alice = one_of(members, ALICE)
+    members.give(alice, TaskId(1), Version(0), 0, START)
+    members.heard(alice, after(59))
+    assert members.sweep(after(59.9), ON_TIME) == []
+    assert members.sweep(after(60), ON_TIME) == [
+        Change(ALICE, MemberState.SUSPECT, "1 task(s) not answered within the lease", 1)
+    ]
+    assert members.heard(alice, after(61)) is None  # it still owes an answer
+    assert members.forgive(alice, after(61)) == Change(ALICE, MemberState.ACTIVE, "heard from again")
+
+
+def test_lateness_of_the_sweep_is_granted_to_leases_and_to_silence() -> None:
+    members = joined(ALICE)
+    alice = one_of(members, ALICE)
+    members.give(alice, TaskId(1), Version(0), 0, START)
+    assert members.sweep(after(65), nanos(60)) == []
+    assert alice.in_flight[TaskId(1)].expires_at == after(120)
+    assert alice.last_seen == after(60)
+
+
+def test_only_the_last_ended_tasks_are_remembered() -> None:
+    members = joined(ALICE)
+    alice = one_of(members, ALICE)
+    for task in range(CLOSED_TASKS_MAX + 2):
+        answer_after(members, alice, task, 1.0)
+    assert list(alice.closed) == list(range(2, CLOSED_TASKS_MAX + 2))
+
+
+def test_a_new_session_voids_what_the_old_one_had_in_hand() -> None:
+    members = joined(ALICE)
+    alice = one_of(members, ALICE)
+    members.give(alice, TaskId(1), Version(0), 0, START)
+    first = alice.session
+    assert members.join(Peer(ALICE), hello(2), D, 0, START) is alice
+    assert (alice.session, alice.in_flight, alice.closed) == (first + 1, {}, {TaskId(1): False})
+    assert (members.live, members.oldest_in_flight(), alice.tally.rejoined) == ([ALICE], None, 1)
+
+
+def test_turns_count_the_tasks_of_one_version() -> None:
+    members = joined(ALICE)
+    alice = one_of(members, ALICE)
+    members.give(alice, TaskId(1), Version(4), 0, START)
+    assert (members.turn(alice, Version(4)), members.turn(alice, Version(5))) == (1, 0)
+    members.give(alice, TaskId(2), Version(5), 0, START)
+    assert (members.turn(alice, Version(5)), members.turn(alice, Version(4))) == (1, 0)
+
+
+@pytest.mark.parametrize("state", [MemberState.DEAD, MemberState.ACTIVE])
+def test_a_revoked_member_goes_nowhere_else(state: MemberState) -> None:
+    members = joined(ALICE)
+    alice = one_of(members, ALICE)
+    members.end(alice, MemberState.REVOKED, "revoked by the operator")
+    with pytest.raises(AssertionError, match="cannot become"):
+        members.end(alice, state, "no")
+    with pytest.raises(AssertionError):
+        members.join(Peer(ALICE), hello(2), D, 0, START)
