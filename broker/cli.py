@@ -153,7 +153,7 @@ def nodes_drain(node: str, state: Path) -> None:
 @click.argument("node")
 @state_option
 def nodes_revoke(node: str, state: Path) -> None:
-    """Shut NODE out, at once and for good."""
+    """Shut NODE out at once; only `nodes add` lets it in again."""
     _store(state).wish(node, "revoked")
     click.echo(f"{node} is shut out.")
 
@@ -162,7 +162,7 @@ def nodes_revoke(node: str, state: Path) -> None:
 @click.argument("node")
 @state_option
 def nodes_remove(node: str, state: Path) -> None:
-    """Forget NODE and its key, so that the name is free again."""
+    """Shut NODE out and forget its key. The name is free again once the hub has been restarted."""
     _store(state).remove(node)
     click.echo(f"{node} is forgotten.")
 

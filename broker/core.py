@@ -11,8 +11,9 @@ from typing import Any, Literal, assert_never
 
 from broker import greeting, steprule
 from broker.buffer import Entry
+from broker.evaluations import Evaluations
 from broker.greeting import RunFacts
-from broker.jobs import BatchesMade, Evaluate, Evaluated, Stepped
+from broker.jobs import BatchesMade, Evaluated, Stepped
 from broker.membership import Change, Member, Membership, MemberState
 from broker.ownership import Ownership
 from broker.training import Training
@@ -61,7 +62,6 @@ SWEEP_LATE_S = 0.5  # a sweep later than this extends all leases by its lateness
 REFUSAL_PAUSE_S = 1.0  # a node that refused a task is left alone for so long
 FAREWELL_S = 10.0  # how long the hub waits for BYE_ACK at the end
 TURNED_AWAY_MAX = 1024  # different keys and reasons counted
-SCORES_KEPT = 3  # run.json gives the median of so many last evaluations
 
 
 class Phase(Enum):
@@ -86,12 +86,11 @@ class HubCore:
         self.verdicts: dict[Verdict, int] = dict.fromkeys(Verdict, 0)
         self.garbled: dict[str, int] = {}
         self.turned_away: dict[tuple[str, str], int] = {}  # connections refused, by key and reason
-        self.evaluations: list[Evaluated] = []
+        self.evaluations = Evaluations(settings.hub.evaluate_every)
         self.outcome: Literal["completed", "stopped", "failed"] = "failed"
         self.started_at: Nanos | None = None  # when training started
         self.ended_at: Nanos | None = None
-        self._evaluating = 0  # evaluations under way
-        self._last_evaluation = False  # the final one was asked for
+        self._why_failed = ""
         self._farewell_by: Nanos | None = None
         self._sweep_at = Nanos(now + nanos(SWEEP_S))
         self._reason: steprule.Reason | None = None
@@ -174,14 +173,17 @@ class HubCore:
             return [Send(sender, refusal, header), Note("refused", refusal.text, who, "warning")]
         held = hello.discriminator if hello.run_id == self.facts.run_id else None
         assigned = self.ownership.assign(sender.node, hello.incarnation, held)
-        newcomer = self.phase is not Phase.WAITING and assigned.action == "init"
-        warm_up = self.settings.training.warm_up_tasks if newcomer else 0
+        warm_up = self._warm_up() if assigned.action == "init" else None
         mine = (assigned.discriminator_id, assigned.hop)
         member = self.members.join(sender, hello, mine, warm_up, now)
         self.training.look_at(member.node)
         welcome = self._send(member, greeting.welcome(member.node, assigned, self.settings, self.facts))
         asked_to_leave = self._ask_to_leave(member) if member.node in self._register.drained else []
         return [welcome, greeting.joined(member, assigned, hello), *asked_to_leave]
+
+    def _warm_up(self) -> int:
+        """What joins before the start begins with everybody else and needs none."""
+        return 0 if self.phase is Phase.WAITING else self.settings.training.warm_up_tasks
 
     def _hello_refusal(self, sender: Peer, hello: Hello) -> Error | None:
         if self.phase in (Phase.FINISHING, Phase.OVER):
@@ -200,15 +202,17 @@ class HubCore:
 
     def _heard(self, sender: Peer, now: Nanos) -> list[Effect]:
         member = self.members.get(sender.node)
-        return _noted(self.members.heard(member, now)) if member is not None and member.present else []
+        if member is None or not member.present:
+            return []
+        self.training.look_at(member.node)
+        return _noted(self.members.heard(member, now))
 
     def _garbled(self, sender: Peer, reason: str, now: Nanos) -> list[Effect]:
         self.garbled[reason] = self.garbled.get(reason, 0) + 1
         member = self.members.get(sender.node)
         if member is None or now < member.quarantined_until:
             return []
-        note = Note("malformed", reason, {"node": sender.node}, "warning")
-        return [note, *self._quarantine(member, now)]
+        return [Note("malformed", reason, {"node": sender.node}, "warning"), *self._quarantine(member, now)]
 
     def _quarantine(self, member: Member, now: Nanos) -> list[Effect]:
         if not self.members.quarantine_if_due(member, now):
@@ -275,24 +279,29 @@ class HubCore:
         match result:
             case BatchesMade():
                 self.training.batches_made(result)
-                return []
+                return [] if result.finite else self._diverged()
             case Stepped():
                 self.training.stepped(result)
                 return self._evaluate_if_due()
             case Evaluated(version, scores):
-                self._evaluating -= 1
-                earlier = [one for one in self.evaluations if one.version != version]
-                self.evaluations = [*earlier, result][-SCORES_KEPT:]
+                self.evaluations.done(result)
                 return [Measure("evaluated", {"version": version, **scores})]
             case _:
                 raise AssertionError(f"not a result of a hub's job: {result!r}")
 
+    def _diverged(self) -> list[Effect]:
+        """Nothing good can come of it any more; what the last evaluation saved stays."""
+        self.phase, self.outcome = Phase.FINISHING, "failed"
+        self.evaluations.none_at_the_end()
+        what = f"the generator diverged at version {self.training.version} (an image is not finite)"
+        self._why_failed = f"{what}: try a lower training.lr_generator"
+        return [Note("diverged", self._why_failed, level="warning")]
+
     def _evaluate_if_due(self) -> list[Effect]:
-        version = self.training.version
-        if self.phase is not Phase.TRAINING or self.training.complete or version % self.settings.hub.evaluate_every:
+        if self.phase is not Phase.TRAINING or self.training.complete:
             return []
-        self._evaluating += 1
-        return [*self._make_batches(), Run(Evaluate(version, final=False))]  # batches first: nodes work meanwhile
+        job = self.evaluations.due(self.training.version)
+        return [*self._make_batches(), Run(job)] if job else []  # batches first: nodes work meanwhile
 
     # --- what follows from the facts ------------------------------------------------------------------------------
 
@@ -333,6 +342,8 @@ class HubCore:
 
     def _start_step(self) -> list[Effect]:
         taken = self.training.take()
+        if taken.step is None:
+            self.training.look_at_all()  # it was all stale: those who gave it may give again
         effects = [*self._receipts(taken.stale, Verdict.STALE), *self._receipts(taken.merged, Verdict.MERGED)]
         if taken.step is None:
             return effects
@@ -358,14 +369,12 @@ class HubCore:
         return [self._send(given.member, given.task) for given in self.training.dispatch(now)]
 
     def _finish(self, now: Nanos) -> list[Effect]:
-        if self.training.stepping or self.training.making or self._evaluating:
+        if self.training.stepping or self.training.making or self.evaluations.busy:
             return []
         if self.ended_at is None:
             self.ended_at = now
-        if not self._last_evaluation:
-            self._last_evaluation = True
-            self._evaluating += 1
-            return [Run(Evaluate(self.training.version, final=True))]
+        if job := self.evaluations.final(self.training.version):
+            return [Run(job)]
         present = [member for member in self.members if member.present]
         if self._farewell_by is None:
             self._farewell_by = Nanos(now + nanos(FAREWELL_S))
@@ -374,6 +383,8 @@ class HubCore:
         if present and now < self._farewell_by:
             return []
         self.phase = Phase.OVER
+        if self.outcome == "failed":
+            return [Finish(ExitCode.UNEXPECTED, "failed", self._why_failed)]
         return [Finish(ExitCode.OK, self.outcome, f"{self.outcome} at version {self.training.version}")]
 
     # --- small things ---------------------------------------------------------------------------------------------
@@ -386,8 +397,4 @@ class HubCore:
 
 
 def _noted(change: Change | None) -> list[Effect]:
-    if change is None:
-        return []
-    facts = {"node": change.node, "state": change.state.value, "tasks_returned": change.returned}
-    calm = change.state in (MemberState.ACTIVE, MemberState.LEFT)
-    return [Note("member", change.why, facts, "info" if calm else "warning")]
+    return [] if change is None else [change.note()]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from broker.membership import Member, MemberState
+from broker.membership import Member
 from mdgan_edge.actors import Note
 from mdgan_edge.messages import (
     PROTOCOL_VERSION,
@@ -36,7 +36,7 @@ def refusal(hello: Hello, member: Member | None, revoked: bool, settings: Settin
         theirs = f"{hello.protocol_min} to {hello.protocol_max}"
         text = f"the hub speaks protocol {PROTOCOL_VERSION}, this node {theirs}: install the same version on both"
         return Error(ErrorCode.VERSION, text, fatal=True)
-    if revoked or (member is not None and member.state is MemberState.REVOKED):
+    if revoked:
         return Error(ErrorCode.FORBIDDEN, "this node was revoked at the hub", fatal=True)
     if member is not None and hello.incarnation < member.incarnation:
         text = "a newer start of this node has taken over: is the same --state folder used twice?"

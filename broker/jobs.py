@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -30,6 +31,11 @@ class BatchesMade:
 
     version: Version
     batches: tuple[Batch, ...]
+
+    @property
+    def finite(self) -> bool:
+        """Whether every pixel of every batch is a number."""
+        return all(math.isfinite(batch.images.norm) for batch in self.batches)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """Who is in the swarm and what each of them has in hand.
 
 A member's life: HELLO → ACTIVE ⇄ SUSPECT (silent or overdue) → DEAD (silent for the death timeout); BYE → LEFT;
-the operator → REVOKED. HELLO brings it back to ACTIVE from anywhere but REVOKED.
+the operator → REVOKED. HELLO brings it back to ACTIVE, from REVOKED only if the operator allows it again.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from mdgan_edge.actors import Nanos, Peer, nanos
+from mdgan_edge.actors import Nanos, Note, Peer, nanos
 from mdgan_edge.messages import DiscriminatorId, Hello, Incarnation, NodeId, Session, TaskId, Version
 from mdgan_edge.settings import HubSettings
 
@@ -48,7 +48,7 @@ _ALLOWED: dict[MemberState, frozenset[MemberState]] = {
     ),
     MemberState.DEAD: frozenset({MemberState.ACTIVE, MemberState.REVOKED}),
     MemberState.LEFT: frozenset({MemberState.ACTIVE, MemberState.REVOKED}),
-    MemberState.REVOKED: frozenset(),
+    MemberState.REVOKED: frozenset({MemberState.ACTIVE}),
 }
 
 
@@ -140,6 +140,12 @@ class Change:
     why: str
     returned: int = 0  # tasks taken back
 
+    def note(self) -> Note:
+        """The line of the journal."""
+        calm = self.state in (MemberState.ACTIVE, MemberState.LEFT)
+        facts = {"node": self.node, "state": self.state.value, "tasks_returned": self.returned}
+        return Note("member", self.why, facts, "info" if calm else "warning")
+
 
 class Membership:
     """All members; keeps the sorted list of live ones and the versions they have in flight.
@@ -185,15 +191,14 @@ class Membership:
     # --- coming and going -----------------------------------------------------------------------------------------
 
     def join(
-        self, peer: Peer, hello: Hello, discriminator: tuple[DiscriminatorId, int], warm_up: int, now: Nanos
+        self, peer: Peer, hello: Hello, discriminator: tuple[DiscriminatorId, int], warm_up: int | None, now: Nanos
     ) -> Member:
-        """Open a new session for a node; whatever its old session had in hand is void."""
+        """Open a new session for a node; whatever its old session had in hand is void. `warm_up` None: as it was."""
         session, self._next_session = Session(self._next_session), self._next_session + 1
         member = self._members.get(peer.node)
         if member is None:
             member = self._members[peer.node] = Member(peer.node, peer, hello.incarnation, session)
         else:
-            assert member.state is not MemberState.REVOKED
             self._take_back(member)
             self._unlist(member)
             member.tally.rejoined += 1
@@ -201,7 +206,8 @@ class Membership:
         member.state, member.overdue, member.draining = MemberState.ACTIVE, False, False
         member.shard_size, member.labels = hello.shard_size, hello.labels
         member.discriminator_id, member.hop = discriminator
-        member.warm_up_left, member.last_seen = warm_up, now
+        member.warm_up_left = member.warm_up_left if warm_up is None else warm_up
+        member.last_seen = now
         self._relist(member, now)
         return member
 

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from broker.core import HubCore
-from broker.jobs import Evaluated
 from broker.membership import Member
 from mdgan_edge.actors import NANOS_PER_SECOND, Nanos
 from mdgan_edge.messages import Verdict
@@ -14,6 +13,7 @@ from mdgan_edge.messages import Verdict
 
 def run_report(core: HubCore) -> dict[str, Any]:
     """The core's part of run.json."""
+    last = core.evaluations.last
     return {
         "outcome": core.outcome,
         "version": core.training.version,
@@ -27,8 +27,8 @@ def run_report(core: HubCore) -> dict[str, Any]:
         },
         "malformed_messages": dict(sorted(core.garbled.items())),
         "refused_connections": _by_reason(core.turned_away),
-        "scores": median_scores(core.evaluations),
-        "scores_missing": core.evaluations[-1].missing if core.evaluations else "nothing was evaluated yet",
+        "scores": core.evaluations.medians(),
+        "scores_missing": last.missing if last else "nothing was evaluated yet",
     }
 
 
@@ -44,7 +44,7 @@ def status_report(core: HubCore, now: Nanos) -> dict[str, Any]:
         "elapsed_s": elapsed,
         "steps_per_s": rate,
         "left_s": left,
-        "evaluated_version": core.evaluations[-1].version if core.evaluations else None,
+        "evaluated_version": core.evaluations.last.version if core.evaluations.last else None,
         "run_id": core.facts.run_id,
         "epoch": core.facts.epoch,
     }
@@ -79,20 +79,6 @@ def _by_reason(turned_away: Mapping[tuple[str, str], int]) -> dict[str, int]:
     for (_, reason), count in turned_away.items():
         counts[reason] = counts.get(reason, 0) + count
     return counts
-
-
-def median_scores(evaluations: list[Evaluated]) -> dict[str, float | None]:
-    """Each score's median over the last evaluations; None where any of them has none."""
-    names = sorted({name for evaluated in evaluations for name in evaluated.scores})
-    return {name: _median([evaluated.scores.get(name) for evaluated in evaluations]) for name in names}
-
-
-def _median(values: list[float | None]) -> float | None:
-    known = sorted(value for value in values if value is not None)
-    if len(known) < len(values):
-        return None
-    middle = len(known) // 2
-    return known[middle] if len(known) % 2 else (known[middle - 1] + known[middle]) / 2
 
 
 def _seconds(start: Nanos | None, end: Nanos | None) -> float | None:

@@ -25,6 +25,7 @@ from mdgan_edge.data.sources import load
 from mdgan_edge.gan.models import architecture, build_discriminator, resolve
 from mdgan_edge.gan.scores import Scorer
 from mdgan_edge.journal import Journal
+from mdgan_edge.messages import NodeId
 from mdgan_edge.rundir import RunDirectory, write_atomic, write_json
 from mdgan_edge.service import FileRecorder, Service, Status, clock, signals_drain
 from mdgan_edge.settings import Settings
@@ -147,17 +148,25 @@ def _status(core: HubCore, endpoint: HubEndpoint, now: Any) -> dict[str, Any]:
 
 
 class _RegisterWatch:
-    """Tells the core when the operator has changed the register."""
+    """Tells the core when the operator has changed the register.
+
+    A connection outlives the key it was admitted with. So a name whose key is removed or replaced while the hub runs
+    stays shut out until the hub starts again: else the old device would still be taken for the new one.
+    """
 
     def __init__(self, store: HubStore, service: Service) -> None:
         self._store, self._service = store, service
-        self._last = RegisterChanged(frozenset(), frozenset())
+        self._last = RegisterChanged()
+        self._keys: dict[NodeId, str] = {}  # as first seen
 
     def look(self) -> None:
         lines = self._store.list()
-        revoked = frozenset(line.node for line in lines if line.wish == "revoked")
-        drained = frozenset(line.node for line in lines if line.wish == "drain")
-        changed = RegisterChanged(revoked, drained)
+        keys = {line.node: line.public_key for line in lines}
+        self._keys = {**keys, **self._keys}
+        outdated = {node for node, key in self._keys.items() if keys.get(node) != key}
+        revoked = {line.node for line in lines if line.wish == "revoked"}
+        drained = {line.node for line in lines if line.wish == "drain"}
+        changed = RegisterChanged(frozenset(revoked | outdated), frozenset(drained))
         if changed != self._last:
             self._last = changed
             self._service.post(changed)

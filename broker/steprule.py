@@ -67,7 +67,7 @@ def _why_wait(training: TrainingSettings, standing: Standing) -> Reason | None:
 
 
 def timed_out(training: TrainingSettings, standing: Standing, now: Nanos) -> bool:
-    """Whether T_max has passed since the last step with at least K_min feedbacks in the buffer."""
+    """Whether T_max has passed since the first feedback came into the buffer, and K_min are there."""
     timeout = timeout_at(training, standing.waiting_since)
     return timeout is not None and now >= timeout and standing.buffered >= training.quorum_min
 

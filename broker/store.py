@@ -73,19 +73,23 @@ class HubStore:
         return Epoch(epoch)
 
     def add(self, node: str, public_key: str) -> None:
-        """Admit a node. The same line twice is no error, a different key for a known name is."""
-        known = {line.node: line for line in self.list()}
+        """Admit a node; a node that was drained or revoked is let in again. A known name or key is never changed."""
         check_node_id(node)
         check_public_key(public_key)
-        line = known.get(NodeId(node))
-        if line is not None and line.public_key != public_key:
-            text = f"node {node!r} is registered with another key: choose another name, or `nodes remove {node}` first"
-            raise ConfigurationError(text)
-        if any(other.public_key == public_key and other.node != node for other in known.values()):
-            raise ConfigurationError("this key is registered under another name: make a key of its own for each node")
         with self._open() as db:
-            query = "INSERT INTO nodes (node_id, public_key) VALUES (?, ?) ON CONFLICT DO UPDATE SET wish = 'member'"
-            db.execute(query, (node, public_key))
+            query = "SELECT node_id, public_key FROM nodes WHERE node_id = ? OR public_key = ?"
+            db.execute("BEGIN IMMEDIATE")  # what is read here must still be so when it is written
+            known = db.execute(query, (node, public_key)).fetchall()
+            if not known:
+                db.execute("INSERT INTO nodes (node_id, public_key) VALUES (?, ?)", (node, public_key))
+            elif known == [(node, public_key)]:
+                db.execute("UPDATE nodes SET wish = 'member' WHERE node_id = ?", (node,))
+            elif any(name == node for name, _ in known):
+                text = f"node {node!r} is registered with another key: choose another name, or first"
+                raise ConfigurationError(f"{text} `mdgan-hub nodes remove {node}`")
+            else:
+                text = f"this key is registered as {known[0][0]!r}: make a key of its own for each node"
+                raise ConfigurationError(text)
 
     def wish(self, node: str, wish: str) -> None:
         """Ask for a node to be drained or revoked."""

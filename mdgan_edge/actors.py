@@ -112,10 +112,10 @@ class LinkDown:
 
 @dataclass(frozen=True, slots=True)
 class RegisterChanged:
-    """The operator changed the register: these nodes are revoked, those are to be drained."""
+    """The operator changed the register: all nodes that are shut out now, and all that are asked to leave."""
 
-    revoked: frozenset[NodeId]
-    drained: frozenset[NodeId]
+    revoked: frozenset[NodeId] = frozenset()
+    drained: frozenset[NodeId] = frozenset()
 
 
 Event = Received | Heard | Garbled | Tick | JobDone | Drain | LinkDown | NotAdmitted | RegisterChanged

@@ -117,6 +117,9 @@ EXACT_REDUCTION: dict[str, object] = {
 }
 
 
+ROUNDING = 1e-9  # 0.55 of 20 is 11, whatever floating point says
+
+
 def quorum_count(quorum: int | float | str, live: int) -> int:
     """K for `live` nodes: a count stays, a fraction is rounded up, "all" is everyone; at least 1, at most live."""
     match quorum:
@@ -125,7 +128,7 @@ def quorum_count(quorum: int | float | str, live: int) -> int:
         case int():
             count = quorum
         case float():
-            count = math.ceil(quorum * live)
+            count = math.ceil(quorum * live - ROUNDING)
         case _:
             raise AssertionError(quorum)
     return max(1, min(count, live))

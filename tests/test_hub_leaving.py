@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from broker.jobs import Evaluate, MakeBatches
+import math
+from dataclasses import replace
+
+from broker.jobs import Batch, BatchesMade, Evaluate, MakeBatches
 from broker.report import run_report
 from mdgan_edge.actors import (
     Drain,
     Finish,
+    JobDone,
     Measure,
     Note,
     Peer,
@@ -33,6 +37,7 @@ from tests.hub_world import (
     CAROL,
     ONE_EACH,
     HubWorld,
+    batch_of,
     errors,
     sent,
     training_world,
@@ -187,7 +192,8 @@ def test_a_hub_drained_right_after_an_evaluation_still_makes_the_last_one() -> N
     world = training_world(ALICE, hub={"evaluate_every": 1}, **ONE_EACH)
     world.answer(ALICE)
     world.work_all()
-    assert [scores.version for scores in world.core.evaluations] == [1]
+    assert world.core.evaluations.last is not None
+    assert world.core.evaluations.last.version == 1
     assert world.handle(Drain("SIGINT"))[1:] == [Run(Evaluate(Version(1), final=True))]  # it saves the final samples
 
 
@@ -201,3 +207,26 @@ def test_a_drain_waits_for_an_evaluation_that_is_under_way() -> None:
     assert list(world.jobs) == [Evaluate(Version(1), final=False)]
     world.work()
     assert list(world.jobs) == [Evaluate(Version(1), final=True)]
+
+
+def test_a_revoked_node_comes_back_when_the_operator_lets_it_in_again() -> None:
+    world = training_world(ALICE, BOB)
+    world.handle(RegisterChanged(frozenset({BOB})))
+    assert world.state(BOB) == "revoked"
+    world.handle(RegisterChanged())
+    assert errors(world.greet(BOB, incarnation=2)) == []
+    assert world.state(BOB) == "active"
+
+
+def test_a_generator_that_diverged_ends_the_run_and_is_not_saved() -> None:
+    world = training_world(ALICE)
+    world.answer(ALICE)
+    world.work()  # the step
+    job = world.jobs.popleft()
+    broken = Batch(replace(batch_of(Version(1), 0).images, norm=math.nan), None)
+    effects = world.handle(JobDone(job, BatchesMade(Version(1), (broken,))))
+    assert sent(effects, Bye) == [(ALICE, Bye("failed"))]
+    assert [effect.job for effect in effects if isinstance(effect, Run)] == []
+    (finish,) = [effect for effect in world.say(ALICE, ByeAck()) if isinstance(effect, Finish)]
+    assert (finish.exit_code, finish.outcome) == (ExitCode.UNEXPECTED, "failed")
+    assert "try a lower training.lr_generator" in finish.text

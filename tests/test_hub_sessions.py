@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from broker.greeting import node_terms
 from broker.jobs import MakeBatches
@@ -315,3 +316,12 @@ def test_garbage_of_a_stranger_is_counted_and_harms_nobody() -> None:
     world = training_world(ALICE)
     assert world.handle(Garbled(Peer(CAROL), "bad magic")) == []
     assert world.core.garbled == {"bad magic": 1}
+
+
+def test_a_newcomer_cannot_skip_its_warm_up_by_saying_hello_again() -> None:
+    world = training_world(ALICE, warm_up_tasks=2)
+    world.greet(BOB)
+    assert world.member(BOB).warm_up_left == 2
+    world.greet(BOB, held=replace(world.held(BOB), tasks=0))
+    assert world.welcomes[BOB].discriminator.action == "keep"
+    assert world.member(BOB).warm_up_left == 2

@@ -88,7 +88,7 @@ def test_a_known_name_with_another_key_is_refused(store: HubStore) -> None:
 
 def test_a_known_key_under_another_name_is_refused(store: HubStore) -> None:
     store.add(ALICE, KEY)
-    with pytest.raises(ConfigurationError, match="registered under another name"):
+    with pytest.raises(ConfigurationError, match="this key is registered as 'alice'"):
         store.add(BOB, KEY)
     assert lines(store) == [("alice", KEY, "member")]
 

@@ -133,12 +133,10 @@ def test_turns_count_the_tasks_of_one_version() -> None:
     assert (members.turn(alice, Version(5)), members.turn(alice, Version(4))) == (1, 0)
 
 
-@pytest.mark.parametrize("state", [MemberState.DEAD, MemberState.ACTIVE])
-def test_a_revoked_member_goes_nowhere_else(state: MemberState) -> None:
+@pytest.mark.parametrize("state", [MemberState.DEAD, MemberState.LEFT])
+def test_a_revoked_member_neither_dies_nor_leaves(state: MemberState) -> None:
     members = joined(ALICE)
     alice = one_of(members, ALICE)
     members.end(alice, MemberState.REVOKED, "revoked by the operator")
     with pytest.raises(AssertionError, match="cannot become"):
         members.end(alice, state, "no")
-    with pytest.raises(AssertionError):
-        members.join(Peer(ALICE), hello(2), D, 0, START)
