@@ -154,7 +154,8 @@ class Walk:
             name = DiscriminatorId(f"d{self.header.session}-ann")
             self.discriminator = HeldDiscriminator(name, 0, HELD.architecture, 0)
         assigned = AssignedDiscriminator(self.discriminator.discriminator_id, 0, "init")
-        message: Welcome = replace(WELCOME, run_id=run_id, credit=credit, discriminator=assigned)
+        lease_s = 10.0 if credit < 3 else 100.0  # the latter longer than the death timeout
+        message: Welcome = replace(WELCOME, run_id=run_id, credit=credit, discriminator=assigned, lease_s=lease_s)
         self.see(self.node.hear(message, self.header))
 
     def result(self, job: Any, diverged: bool) -> Any:

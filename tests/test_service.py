@@ -296,28 +296,21 @@ def test_events_after_the_finish_reach_nobody() -> None:
 
 def test_a_job_that_outlives_the_service_harms_nothing(held: threading.Event) -> None:
     threads: list[threading.Thread] = []
-    began = threading.Event()
 
     def job() -> bool:
         threads.append(threading.current_thread())
-        began.set()
+        world.service.post(Drain("end"))
         return held.wait(PATIENCE_S)
 
-    def decide(event: Event) -> list[Effect]:
-        if event == BEGIN:
-            return [Run(job)]
-        assert began.wait(PATIENCE_S)
-        return [DONE]
-
-    world = World(decide)
-    world.service.post(Drain("end"))
+    world = World(at_begin(Run(job)))
     assert world.run() == DONE
-    reading, writing = os.pipe()  # would take the numbers of a pipe that was closed
+    pipes = [os.pipe() for _ in range(4)]  # these take the numbers of whatever was closed
     held.set()
     threads[0].join(PATIENCE_S)
     assert not threads[0].is_alive()
-    os.set_blocking(reading, False)
-    with pytest.raises(BlockingIOError):
-        os.read(reading, 1)  # nobody wrote to what is not theirs
-    os.close(reading)
-    os.close(writing)
+    for reading, writing in pipes:
+        os.set_blocking(reading, False)
+        with pytest.raises(BlockingIOError):
+            os.read(reading, 1)  # nobody wrote to what is not theirs
+        os.close(reading)
+        os.close(writing)
