@@ -175,13 +175,14 @@ def nodes_remove(node: str, state: Path) -> None:
     "--out", type=click.Path(path_type=Path), required=True, help="A .png (one grid) or .npz (x, y) to write."
 )
 @click.option("--label", type=int, help="Only this class, if the generator is conditional.")
-def generate(source: Path, count: int, seed: int, out: Path, label: int | None) -> None:
+@click.option("--model", help="Permit a generator that is your own package.module:factory.")
+def generate(source: Path, count: int, seed: int, out: Path, label: int | None, model: str | None) -> None:
     """Draw images from a trained generator. SOURCE: a run directory or its generator.safetensors."""
     if out.suffix not in (".png", ".npz"):
         raise ConfigurationError(f"--out {out}: name a .png or an .npz file")
     from broker.drawing import draw
 
-    draw(source / "generator.safetensors" if source.is_dir() else source, count, seed, label, out)
+    draw(source / "generator.safetensors" if source.is_dir() else source, count, seed, label, model, out)
     click.echo(f"{count} images: {out}")
 
 

@@ -17,7 +17,9 @@ from broker.jobs import BatchesMade, Evaluated, Stepped
 from broker.membership import Change, Member, Membership, MemberState
 from broker.ownership import Ownership
 from broker.training import Training
+from broker.turned_away import TurnedAway
 from mdgan_edge.actors import (
+    LOST_PART,
     Drain,
     Effect,
     Event,
@@ -61,7 +63,6 @@ SWEEP_S = 0.5  # how often leases are looked at
 SWEEP_LATE_S = 0.5  # a sweep later than this extends all leases by its lateness
 REFUSAL_PAUSE_S = 1.0  # a node that refused a task is left alone for so long
 FAREWELL_S = 10.0  # how long the hub waits for BYE_ACK at the end
-TURNED_AWAY_MAX = 1024  # different keys and reasons counted
 
 
 class Phase(Enum):
@@ -85,7 +86,7 @@ class HubCore:
         self.training = Training(settings.training, facts.image_shape, self.members, self.ownership)
         self.verdicts: dict[Verdict, int] = dict.fromkeys(Verdict, 0)
         self.garbled: dict[str, int] = {}
-        self.turned_away: dict[tuple[str, str], int] = {}  # connections refused, by key and reason
+        self.turned_away = TurnedAway()
         self.evaluations = Evaluations(settings.hub.evaluate_every)
         self.outcome: Literal["completed", "stopped", "failed"] = "failed"
         self.started_at: Nanos | None = None  # when training started
@@ -106,10 +107,11 @@ class HubCore:
                 effects += self._received(event, now)
             case Heard(sender):
                 effects += self._heard(sender, now)
-            case Garbled(sender, reason):
-                effects += self._garbled(sender, reason, now)
+            case Garbled(sender, check, detail):
+                effects += self._garbled(sender, check, detail, now)
             case NotAdmitted():
-                effects += self._not_admitted(event)
+                note = self.turned_away.count(event)
+                effects += [note] if note else []
             case JobDone(_, result):
                 effects += self._job_done(result)
             case Drain(reason):
@@ -163,7 +165,7 @@ class HubCore:
             case Error(code, text):
                 return [Note("node_error", text, {"node": member.node, "code": code}, "warning")]
             case _:
-                return self._garbled(member.peer, f"{type(message).__name__} is not for a hub", now)
+                return self._garbled(member.peer, "type", f"{type(message).__name__} is not for a hub", now)
 
     def _hello(self, sender: Peer, hello: Hello, now: Nanos) -> list[Effect]:
         refusal = self._hello_refusal(sender, hello)
@@ -207,25 +209,18 @@ class HubCore:
         self.training.look_at(member.node)
         return _noted(self.members.heard(member, now))
 
-    def _garbled(self, sender: Peer, reason: str, now: Nanos) -> list[Effect]:
-        self.garbled[reason] = self.garbled.get(reason, 0) + 1
+    def _garbled(self, sender: Peer, check: str, detail: str, now: Nanos) -> list[Effect]:
+        self.garbled[check] = self.garbled.get(check, 0) + 1
         member = self.members.get(sender.node)
         if member is None or now < member.quarantined_until:
             return []
-        return [Note("malformed", reason, {"node": sender.node}, "warning"), *self._quarantine(member, now)]
+        note = Note("malformed", detail or check, {"node": sender.node}, "warning")
+        return [note] if check == LOST_PART else [note, *self._quarantine(member, now)]
 
     def _quarantine(self, member: Member, now: Nanos) -> list[Effect]:
         if not self.members.quarantine_if_due(member, now):
             return []
         return [Note("quarantined", "too many malformed messages", {"node": member.node}, "warning")]
-
-    def _not_admitted(self, event: NotAdmitted) -> list[Effect]:
-        who = (event.public_key, event.reason)
-        known = who in self.turned_away
-        if known or len(self.turned_away) < TURNED_AWAY_MAX:
-            self.turned_away[who] = self.turned_away.get(who, 0) + 1
-        facts = {"public_key": event.public_key, "address": event.address}
-        return [] if known else [Note("not_admitted", event.reason, facts, "warning")]
 
     # --- feedback -------------------------------------------------------------------------------------------------
 
@@ -283,9 +278,10 @@ class HubCore:
             case Stepped():
                 self.training.stepped(result)
                 return self._evaluate_if_due()
-            case Evaluated(version, scores):
+            case Evaluated(version, scores, _, trouble):
                 self.evaluations.done(result)
-                return [Measure("evaluated", {"version": version, **scores})]
+                lost = [Note("not_saved", trouble, {"version": version}, "warning")] if trouble else []
+                return [Measure("evaluated", {"version": version, **scores}), *lost]
             case _:
                 raise AssertionError(f"not a result of a hub's job: {result!r}")
 
@@ -386,8 +382,6 @@ class HubCore:
         if self.outcome == "failed":
             return [Finish(ExitCode.UNEXPECTED, "failed", self._why_failed)]
         return [Finish(ExitCode.OK, self.outcome, f"{self.outcome} at version {self.training.version}")]
-
-    # --- small things ---------------------------------------------------------------------------------------------
 
     def _header(self, member: Member) -> Header:
         return Header(epoch=self.facts.epoch, session=member.session)

@@ -16,9 +16,9 @@ from mdgan_edge.gan.saved import load_generator
 COLUMNS = 10
 
 
-def draw(source: Path, count: int, seed: int, label: int | None, out: Path) -> None:
+def draw(source: Path, count: int, seed: int, label: int | None, model: str | None, out: Path) -> None:
     """Write `count` images of the generator at `source` to `out`: a .png grid, or an .npz with x uint8 and y."""
-    saved = load_generator(source)
+    saved = load_generator(source, model)
     if label is not None and not 0 <= label < saved.model.classes:
         has = f"classes 0 to {saved.model.classes - 1}" if saved.model.classes else "no classes"
         raise ConfigurationError(f"--label {label}: this generator has {has}")

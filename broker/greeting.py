@@ -56,9 +56,7 @@ def _misfit(hello: Hello, settings: Settings, facts: RunFacts) -> str | None:
         return f"the hub trains model {model.name!r}, this node is set to {hello.model!r}: {remedy}"
     if hello.shard_size < batch:
         return f"a shard of {hello.shard_size} images is smaller than the batch of {batch}: give the node more images"
-    if model.classes and hello.labelled_max is not None and hello.labelled_max >= model.classes:
-        return f"the shard has label {hello.labelled_max}, the hub's model has classes 0 to {model.classes - 1}"
-    if model.classes and hello.labelled_max is None:
+    if model.classes and not hello.labelled:
         return (
             f"the hub trains a model of {model.classes} classes, this shard has no labels: give the node labelled "
             "images (one folder per class), or run the hub with --set model.classes=0"

@@ -83,11 +83,12 @@ class Evaluate:
 
 @dataclass(frozen=True, slots=True)
 class Evaluated:
-    """Scores by name; None where the hub cannot give one, and `missing` says why."""
+    """Scores by name; None where the hub cannot give one, and `missing` says why; `trouble`: what was not saved."""
 
     version: Version
     scores: Mapping[str, float | None]
     missing: str | None
+    trouble: str | None
     seconds: float
 
 

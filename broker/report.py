@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from broker.core import HubCore
@@ -26,7 +25,7 @@ def run_report(core: HubCore) -> dict[str, Any]:
             "clipped": core.training.clipped,
         },
         "malformed_messages": dict(sorted(core.garbled.items())),
-        "refused_connections": _by_reason(core.turned_away),
+        "refused_connections": core.turned_away.by_reason(),
         "scores": core.evaluations.medians(),
         "scores_missing": last.missing if last else "nothing was evaluated yet",
     }
@@ -72,13 +71,6 @@ def _node(member: Member, total: int) -> dict[str, Any]:
         "discriminator": member.discriminator_id,
         "in_flight": len(member.in_flight),
     }
-
-
-def _by_reason(turned_away: Mapping[tuple[str, str], int]) -> dict[str, int]:
-    counts: dict[str, int] = {}
-    for (_, reason), count in turned_away.items():
-        counts[reason] = counts.get(reason, 0) + count
-    return counts
 
 
 def _seconds(start: Nanos | None, end: Nanos | None) -> float | None:

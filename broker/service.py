@@ -76,12 +76,14 @@ def run_hub(
     started = time.monotonic()
     store = HubStore(options.state)
     keys = store.keys()
+    store.lock()
     write_atomic(options.run.config, dump_toml(settings).encode())
     now = clock()
     journal, metrics = (Journal(path, now / 1e9) for path in (options.run.journal, options.run.metrics))
     recorder = FileRecorder(journal, metrics, tell)
-    endpoint = HubEndpoint(settings.hub.bind, keys, store.lookup)  # the port first: it is what fails soonest
+    HubEndpoint(settings.hub.bind, keys, store.lookup).close()  # a port in use is to be known before the long part
     scorer = _scorer(settings, options, real, recorder)
+    endpoint = HubEndpoint(settings.hub.bind, keys, store.lookup)
     facts = RunFacts(
         run_id=f"{options.name}-{secrets.token_hex(4)}",
         epoch=store.next_epoch(),

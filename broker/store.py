@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mdgan_edge.errors import ConfigurationError, DataError
+from mdgan_edge.folder_lock import FolderLock
 from mdgan_edge.messages import Epoch, NodeId, check_node_id
 from mdgan_edge.wire.keys import KeyPair, check_public_key, create, load
 from mdgan_edge.wire.zap import Admission, Member, Revoked, Unknown
@@ -46,6 +47,7 @@ class HubStore:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._path = folder / DATABASE
+        self._lock = FolderLock(folder)
 
     @classmethod
     def create(cls, folder: Path) -> tuple[HubStore, KeyPair]:
@@ -64,6 +66,10 @@ class HubStore:
     def keys(self) -> KeyPair:
         """The hub's key pair."""
         return load(self.folder, KEY_NAME, make_with=f"mdgan-hub init {self.folder}")
+
+    def lock(self) -> None:
+        """Keep every other hub out of this folder until this process ends; TryLater if one is in."""
+        self._lock.take("mdgan-hub")
 
     def next_epoch(self) -> Epoch:
         """One more than ever before; durable before it is returned."""

@@ -23,6 +23,7 @@ from broker.jobs import (
     Stepped,
 )
 from mdgan_edge.data.grid import save_grid
+from mdgan_edge.errors import DataError
 from mdgan_edge.gan.generator import GeneratorState, JudgedBatch
 from mdgan_edge.gan.saved import generator_file
 from mdgan_edge.gan.scores import Scorer, Scores
@@ -74,9 +75,8 @@ class HubTrainer:
         started = time.perf_counter()
         scores = asdict(self._score())
         missing = scores.pop("reason")
-        if self._run is not None:
-            self._save(self._run, job)
-        return Evaluated(job.version, scores, missing, time.perf_counter() - started)
+        trouble = self._save(self._run, job) if self._run is not None else None
+        return Evaluated(job.version, scores, missing, trouble, time.perf_counter() - started)
 
     def _score(self) -> Scores:
         if self._scorer is None:
@@ -84,7 +84,17 @@ class HubTrainer:
         images, _ = self.state.sample(self._settings.hub.samples, "evaluation")  # (n, C, H, W)
         return self._scorer.scores(images)
 
-    def _save(self, run: RunDirectory, job: Evaluate) -> None:
+    def _save(self, run: RunDirectory, job: Evaluate) -> str | None:
+        """Why it could not be saved. The next evaluation tries again, so only the last one raises DataError."""
+        try:
+            self._write(run, job)
+        except DataError as error:
+            if job.final:
+                raise
+            return str(error)
+        return None
+
+    def _write(self, run: RunDirectory, job: Evaluate) -> None:
         images, _ = self.state.sample(GRID_COLUMNS * GRID_ROWS, "grid")
         name = f"version-{job.version:06d}.png"
         save_grid(run.samples / name, images.numpy(), GRID_COLUMNS)

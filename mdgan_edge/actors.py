@@ -63,12 +63,19 @@ class Heard:
     sender: Peer
 
 
+LOST_PART = "lost part"  # the check that fails by the network's fault, not the sender's
+
+
 @dataclass(frozen=True, slots=True)
 class Garbled:
-    """Bytes that are not a message of ours; `reason` names the first check that failed."""
+    """Bytes that are not a message of ours.
+
+    `check` names the first check that failed, one of a few fixed words; `detail` may quote what the peer sent.
+    """
 
     sender: Peer
-    reason: str
+    check: str
+    detail: str = ""
 
 
 @dataclass(frozen=True, slots=True)

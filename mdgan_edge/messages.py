@@ -117,8 +117,7 @@ class AssignedDiscriminator(msgspec.Struct, frozen=True):
 class Hello(msgspec.Struct, frozen=True):
     """N>H: I am here (again).
 
-    `labels`: the classes in the shard, None if withheld or there are none; `labelled_max`: the highest label, None if
-    the shard has no labels at all; `model`: a pinned model name.
+    `labelled`: whether the shard has labels; `labels`: which, None if withheld; `model`: a pinned model name.
     """
 
     incarnation: Incarnation
@@ -128,7 +127,7 @@ class Hello(msgspec.Struct, frozen=True):
     shard_size: int
     image_shape: tuple[int, int, int]  # (channels, height, width)
     labels: tuple[int, ...] | None
-    labelled_max: int | None
+    labelled: bool
     model: str | None = None
     run_id: str | None = None
     discriminator: HeldDiscriminator | None = None
@@ -202,7 +201,7 @@ class Refuse(msgspec.Struct, frozen=True):
 
 
 class Bye(msgspec.Struct, frozen=True):
-    """N>H: I leave. H>N: please leave (`reason`: completed, stopped, drain, revoked)."""
+    """N>H: I leave. H>N: please leave (`reason`: completed, stopped, failed or drain)."""
 
     reason: str
 

@@ -20,9 +20,7 @@ CONTENT = (
     "metrics.jsonl",
     "samples",
     "generator.safetensors",
-    "checkpoints",
     "status.json",
-    "report.html",
     "logs",
     "state",
 )
@@ -44,8 +42,7 @@ class RunDirectory:
         run = cls(path if path is not None else RUNS / f"{_file_name(name)}-{seed}")
         try:
             run._make_room(force)
-            for directory in (run.samples, run.checkpoints):
-                directory.mkdir(parents=True, exist_ok=True)
+            run.samples.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise DataError(f"cannot make the run directory {run.path}: {error.strerror or error}") from error
         return run
@@ -93,11 +90,6 @@ class RunDirectory:
         return self.path / "generator.safetensors"
 
     @property
-    def checkpoints(self) -> Path:
-        """The directory a killed run resumes from."""
-        return self.path / "checkpoints"
-
-    @property
     def status(self) -> Path:
         """The state of a run that is going on."""
         return self.path / "status.json"
@@ -111,11 +103,6 @@ class RunDirectory:
     def state(self) -> Path:
         """The folders of a swarm's hub and nodes: keys, register, discriminators. For the owner's eyes only."""
         return self.path / "state"
-
-    @property
-    def report(self) -> Path:
-        """The page a person reads."""
-        return self.path / "report.html"
 
     def _make_room(self, force: bool) -> None:
         if not self.path.exists() and not self.path.is_symlink():

@@ -33,7 +33,7 @@ from mdgan_edge.actors import (
     Trainer,
     nanos,
 )
-from mdgan_edge.errors import ExitCode
+from mdgan_edge.errors import ExitCode, OperatorError
 from mdgan_edge.journal import Journal
 from mdgan_edge.wire.transport import Endpoint, NodeEndpoint, Poll, Waker
 
@@ -102,6 +102,7 @@ class Service:
         self._broken: BaseException | None = None
         self._drain_by: Nanos | None = None
         self._status_at = Nanos(0)
+        self._trouble_told = False
 
     def run(self, meanwhile: Callable[[Status], None] = lambda _: None) -> Finish:
         """Until Finish. `meanwhile` is called with the latest status about once a second, in this thread.
@@ -115,14 +116,23 @@ class Service:
         for thread in threads:
             thread.start()
         while not self._done.wait(STATUS_EVERY_S):
-            meanwhile(self.latest)
+            self._look(meanwhile)
         threads[0].join()
         self._close_waker(threads[1])
-        meanwhile(self.latest)
+        self._look(meanwhile)
         if self._broken is not None:
             raise self._broken
         assert self._finish is not None
         return self._finish
+
+    def _look(self, meanwhile: Callable[[Status], None]) -> None:
+        """A status that cannot be written is no reason to end a run; it is said once."""
+        try:
+            meanwhile(self.latest)
+        except OperatorError as error:
+            if not self._trouble_told:
+                self._trouble_told = True
+                self._recorder.note(Note("status_lost", str(error), level="warning"), clock() / 1e9)
 
     def _close_waker(self, training: threading.Thread) -> None:
         """Unless the training thread still works: it would write to a pipe whose number a file may have by then."""
@@ -187,7 +197,9 @@ class Service:
             self._status_at = Nanos(now + nanos(STATUS_EVERY_S))
             self.latest = self._status(now)
         if self._finish is None and self._drain_by is not None and now >= self._drain_by:
-            self._finish = Finish(ExitCode.OK, "stopped", f"stopped without a farewell after {self._drain_max_s:g} s")
+            self._finish = Finish(
+                ExitCode.UNEXPECTED, "stopped", f"stopped without a farewell after {self._drain_max_s:g} s"
+            )
 
     def _take_inbox(self) -> list[Event]:
         events: list[Event] = []

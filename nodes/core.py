@@ -57,7 +57,9 @@ from nodes.contact import Contact
 from nodes.greeting import NodeFacts
 from nodes.jobs import Prepare, Prepared, Save, Saved, Train, Trained
 
+LEAVE_MAX_S = 14.0  # how long a leaving node waits for its trainer: to end what it has in hand, to save
 FAREWELL_S = 5.0  # how long a BYE may stay unanswered
+DIVERGED_MAX = 5  # so many tasks in a row without a finite answer, and the node gives up
 SAVE_EVERY_S = 30.0  # the most training a sudden death can cost
 
 
@@ -87,11 +89,13 @@ class NodeCore:
         self._training: tuple[Task, Header] | None = None
         self._preparing: Prepare | None = None  # the last one asked for; those before it do not count
         self._saving = False
+        self._diverged_in_a_row = 0
         self._why_leave = ""
         self._bye_asked = False  # the hub said BYE first
         self._contact = Contact(facts.node, facts.incarnation, facts.death_timeout_s, now)
         self._saved_at: Nanos = now
-        self._farewell_by: Nanos | None = None
+        self._bye_said = False
+        self._leaves_by: Nanos = now  # while LEAVING
         self._trouble: LinkTrouble | None = None
 
     # --- the two calls --------------------------------------------------------------------------------------------
@@ -108,12 +112,12 @@ class NodeCore:
                 effects += self._received(header, message, now)
             case Heard():
                 self._contact.heard(now)
-            case Garbled(_, reason):
-                effects.append(Note("malformed", reason, {"from": "hub"}, "warning"))
+            case Garbled(_, check, detail):
+                effects.append(Note("malformed", detail or check, {"from": "hub"}, "warning"))
             case JobDone(job, result):
                 effects += self._job_done(job, result, now)
             case Drain(reason):
-                effects += self._leave(reason, "stopped")
+                effects += self._leave(reason, "stopped", now)
             case LinkDown(trouble):
                 effects += self._link_down(trouble)
             case Tick():
@@ -126,16 +130,17 @@ class NodeCore:
 
     def deadline(self) -> Nanos | None:
         """When the next heartbeat, HELLO, or giving-up is due."""
-        if self.phase is Phase.OVER:
-            return None
-        times = [self._contact.gives_up_at]
-        if self.phase is Phase.GREETING:
-            times.append(self._contact.hello_at)
-        else:
-            times += [self._contact.heartbeat_at, self._contact.silent_at]
-        if self._farewell_by is not None:
-            times.append(self._farewell_by)
-        return min(times)
+        match self.phase:
+            case Phase.GREETING:
+                return min(self._contact.gives_up_at, self._contact.hello_at)
+            case Phase.PREPARING | Phase.SERVING:
+                return min(self._contact.heartbeat_at, self._contact.silent_at)
+            case Phase.LEAVING:
+                return self._leaves_by
+            case Phase.OVER:
+                return None
+            case _:
+                assert_never(self.phase)
 
     # --- messages -------------------------------------------------------------------------------------------------
 
@@ -158,18 +163,17 @@ class NodeCore:
                 return []
             case Bye(reason):
                 self._bye_asked = True
-                return self._leave(reason, "completed" if reason == "completed" else "stopped")
+                return self._leave(reason, "completed" if reason == "completed" else "stopped", now)
             case ByeAck():
-                return self._over(ExitCode.OK, self._why_leave) if self._farewell_by is not None else []
+                return self._over(ExitCode.OK, self._why_leave) if self._bye_said else []
             case _:
                 return [Note("malformed", f"{type(message).__name__} is not for a node", level="warning")]
 
     def _welcomed(self, header: Header, welcome: Welcome) -> list[Effect]:
         if self.phase in (Phase.LEAVING, Phase.OVER):
             return []
-        name = welcome.terms.model.name
-        if ":" in name and name != self.facts.model:
-            return self._over(ExitCode.CONFIGURATION, greeting.foreign_code_text(name), "failed")
+        if misfit := greeting.misfit(self.facts, welcome.terms.model):
+            return self._over(ExitCode.CONFIGURATION, misfit, "failed")
         again = self.welcome is not None and welcome.run_id == self.run_id
         self._header, self.welcome = header, welcome
         self._waiting.clear()
@@ -222,9 +226,9 @@ class NodeCore:
         match trouble:
             case "revoked":
                 return self._over(ExitCode.REFUSED, text, "failed")
-            case "key_mismatch":
+            case "key_mismatch" if self.welcome is None:
                 return self._over(ExitCode.CONFIGURATION, text, "failed")
-            case "not_registered" | "unreachable":
+            case "key_mismatch" | "not_registered" | "unreachable":  # a hub met before is believed to come back
                 return [Note(trouble, text, level="warning")] if first else []
             case _:
                 assert_never(trouble)
@@ -259,6 +263,9 @@ class NodeCore:
         header, self._training = self._training[1], None
         self.held = replace(self.held, tasks=result.tasks)
         effects: list[Effect] = []
+        self._diverged_in_a_row = 0 if result.feedback is not None else self._diverged_in_a_row + 1
+        if self._diverged_in_a_row >= DIVERGED_MAX:
+            return self._over(ExitCode.CONFIGURATION, greeting.diverged_text(DIVERGED_MAX), "failed")
         if result.feedback is None:
             effects += self._diverged()
         if header != self._header or self.phase is Phase.GREETING:
@@ -275,23 +282,24 @@ class NodeCore:
 
     # --- leaving --------------------------------------------------------------------------------------------------
 
-    def _leave(self, reason: str, outcome: Literal["completed", "stopped"]) -> list[Effect]:
+    def _leave(self, reason: str, outcome: Literal["completed", "stopped"], now: Nanos) -> list[Effect]:
         if self.phase in (Phase.LEAVING, Phase.OVER):
             return []
         self._why_leave, self.outcome = reason, outcome
-        if self.phase is Phase.GREETING:
-            return self._over(ExitCode.OK, reason)
+        if self.phase is Phase.GREETING and self.welcome is None:
+            return self._over(ExitCode.OK, reason)  # nothing was learned since the last start
         self.phase = Phase.LEAVING
         self._waiting.clear()
         self._saving = True
+        self._leaves_by = Nanos(now + nanos(LEAVE_MAX_S))
         return [Note("leaving", reason), Run(Save())]  # the trainer saves after what it has under work
 
     def _say_goodbye(self, now: Nanos) -> list[Effect]:
-        if self._farewell_by is not None:
+        if self._bye_said:
             return []  # two saves were under way
         if self._bye_asked:
             return [self._send(ByeAck(), now), *self._over(ExitCode.OK, self._why_leave)]
-        self._farewell_by = Nanos(now + nanos(FAREWELL_S))
+        self._bye_said, self._leaves_by = True, Nanos(now + nanos(FAREWELL_S))
         return [self._send(Bye(self._why_leave), now)]
 
     def _over(
@@ -312,8 +320,7 @@ class NodeCore:
             case Phase.SERVING:
                 return [*self._train_next(), *self._save_sometimes(now), *self._keep_in_touch(now)]  # may end it: last
             case Phase.LEAVING:
-                given_up = self._farewell_by is not None and now >= self._farewell_by
-                return self._over(ExitCode.OK, self._why_leave) if given_up else self._keep_in_touch(now)
+                return self._over(ExitCode.OK, self._why_leave) if now >= self._leaves_by else []
             case Phase.OVER:
                 return []
             case _:
@@ -340,8 +347,6 @@ class NodeCore:
         return [self._send(Ping(self._contact.ping(), training), now)]
 
     def _hub_silent(self, now: Nanos) -> list[Effect]:
-        if self.phase is Phase.LEAVING:
-            return self._over(ExitCode.OK, f"{self._why_leave}; the hub did not answer")
         self.phase = Phase.GREETING
         self._waiting.clear()
         self._contact.greet_soon(now)

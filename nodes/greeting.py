@@ -6,7 +6,15 @@ from dataclasses import dataclass
 
 from mdgan_edge.actors import LinkTrouble
 from mdgan_edge.errors import ExitCode
-from mdgan_edge.messages import PROTOCOL_VERSION, ErrorCode, HeldDiscriminator, Hello, Incarnation, NodeId
+from mdgan_edge.messages import (
+    PROTOCOL_VERSION,
+    ErrorCode,
+    HeldDiscriminator,
+    Hello,
+    Incarnation,
+    ModelSettings,
+    NodeId,
+)
 
 # What ends the node when the hub says it; the other codes do not.
 ENDINGS: dict[ErrorCode, ExitCode] = {
@@ -30,7 +38,7 @@ class NodeFacts:
     shard_size: int
     image_shape: tuple[int, int, int]  # (channels, height, width)
     labels: tuple[int, ...] | None
-    labelled_max: int | None
+    label_max: int | None  # the highest label of the shard; None if it has none
     model: str | None
     death_timeout_s: float
 
@@ -45,7 +53,7 @@ def hello(facts: NodeFacts, run_id: str | None, held: HeldDiscriminator | None) 
         shard_size=facts.shard_size,
         image_shape=facts.image_shape,
         labels=facts.labels,
-        labelled_max=facts.labelled_max,
+        labelled=facts.label_max is not None,
         model=facts.model,
         run_id=run_id,
         discriminator=held,
@@ -66,9 +74,18 @@ def trouble_text(facts: NodeFacts, trouble: LinkTrouble | None) -> str:
             return f"no hub answers at {facts.hub}: is it running, and is the address right?"
 
 
-def foreign_code_text(model: str) -> str:
-    """Why a model of the hub's choosing is not run unasked."""
-    return f"the hub wants this device to run the model code {model!r}: permit it with --model {model}"
+def misfit(facts: NodeFacts, model: ModelSettings) -> str | None:
+    """Why this node cannot train this model; None if it can. The labels are looked at here: they may be withheld."""
+    if ":" in model.name and model.name != facts.model:
+        return f"the hub wants this device to run the model code {model.name!r}: permit it with --model {model.name}"
+    if model.classes and facts.label_max is not None and facts.label_max >= model.classes:
+        return f"the shard has label {facts.label_max}, the hub's model has classes 0 to {model.classes - 1} only"
+    return None
+
+
+def diverged_text(count: int) -> str:
+    """Why the node gives up on its discriminator."""
+    return f"the discriminator diverged {count} times in a row: ask for a lower training.lr_discriminator at the hub"
 
 
 def architecture_text(model: str) -> str:

@@ -58,7 +58,7 @@ def run_node(settings: NodeSettings, options: NodeOptions, shard: Images, tell: 
         shard_size=len(shard),
         image_shape=shard.shape,
         labels=None if settings.withhold_labels else (shard.labels or None),
-        labelled_max=None if shard.y is None else shard.classes - 1,
+        label_max=None if shard.y is None else shard.classes - 1,
         model=settings.model,
         death_timeout_s=settings.death_timeout_s,
     )

@@ -5,8 +5,6 @@ node.secret  node.json  incarnation  discriminator.safetensors  status.json  loc
 
 from __future__ import annotations
 
-import fcntl
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +13,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from mdgan_edge.errors import ConfigurationError, DataError, TryLater
+from mdgan_edge.errors import ConfigurationError, DataError
+from mdgan_edge.folder_lock import FolderLock
 from mdgan_edge.messages import HeldDiscriminator, Incarnation, NodeId, check_node_id
 from mdgan_edge.rundir import write_atomic, write_json
 from mdgan_edge.wire.keys import KeyPair, create, load
@@ -46,7 +45,7 @@ class NodeStore:
         self._incarnation = folder / "incarnation"
         self._discriminator = folder / "discriminator.safetensors"
         self.status = folder / "status.json"
-        self._lock: int | None = None
+        self._lock = FolderLock(folder)
 
     @classmethod
     def create(cls, folder: Path, node: str) -> NodeStore:
@@ -83,22 +82,11 @@ class NodeStore:
 
     def lock(self) -> None:
         """Keep every other process out of this folder until this one ends; TryLater if one is in."""
-        self._lock = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            text = f"another mdgan-node uses {self.folder}: stop it, or give this one a --state folder of its own"
-            raise TryLater(text) from None
+        self._lock.take("mdgan-node")
 
     def running(self) -> bool:
         """Whether a process holds this folder."""
-        try:
-            self.lock()
-        except TryLater:
-            return True
-        assert self._lock is not None
-        os.close(self._lock)
-        return False
+        return self._lock.taken("mdgan-node")
 
     def next_incarnation(self) -> Incarnation:
         """One more than ever before; durable before it is returned."""

@@ -91,7 +91,7 @@ class Lockstep:
 
 
 def _facts(node: NodeId, shard: Images) -> NodeFacts:
-    known: dict[str, Any] = {"labels": shard.labels, "labelled_max": None if shard.y is None else shard.classes - 1}
+    known: dict[str, Any] = {"labels": shard.labels, "label_max": None if shard.y is None else shard.classes - 1}
     return NodeFacts(
         node=node,
         incarnation=Incarnation(1),

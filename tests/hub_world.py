@@ -63,7 +63,7 @@ def hello(incarnation: int = 1, held: HeldDiscriminator | None = None, **changes
         shard_size=100,
         image_shape=FACTS.image_shape,
         labels=None,
-        labelled_max=None,
+        labelled=False,
         run_id=None if held is None else FACTS.run_id,
         discriminator=held,
     )
@@ -220,7 +220,7 @@ def done(job: Any) -> HubResult:
         case Step(version=version):
             return Stepped(Version(version + 1), 1.0, 0.1)
         case Evaluate(version):
-            return Evaluated(version, {"fid": float(version)}, None, 0.1)
+            return Evaluated(version, {"fid": float(version)}, None, None, 0.1)
         case _:
             raise AssertionError(job)
 

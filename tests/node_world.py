@@ -49,7 +49,7 @@ FACTS = NodeFacts(
     shard_size=100,
     image_shape=(1, 8, 8),
     labels=(0, 1),
-    labelled_max=1,
+    label_max=1,
     model=None,
     death_timeout_s=DEATH_S,
 )

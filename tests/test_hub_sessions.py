@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from broker.greeting import node_terms
 from broker.jobs import MakeBatches
-from mdgan_edge.actors import Garbled, Header, Heard, Note, Peer, Run, Send, nanos
+from mdgan_edge.actors import LOST_PART, Garbled, Header, Heard, Note, Peer, Run, Send, nanos
 from mdgan_edge.messages import (
     AssignedDiscriminator,
     DiscriminatorId,
@@ -309,7 +309,7 @@ def test_a_message_that_is_not_for_a_hub_counts_as_malformed() -> None:
     world = training_world(ALICE)
     why = "Pong is not for a hub"
     assert world.say(ALICE, Pong(1)) == [Note("malformed", why, {"node": ALICE}, "warning")]
-    assert world.core.garbled == {why: 1}
+    assert world.core.garbled == {"type": 1}
 
 
 def test_garbage_of_a_stranger_is_counted_and_harms_nobody() -> None:
@@ -325,3 +325,18 @@ def test_a_newcomer_cannot_skip_its_warm_up_by_saying_hello_again() -> None:
     world.greet(BOB, held=replace(world.held(BOB), tasks=0))
     assert world.welcomes[BOB].discriminator.action == "keep"
     assert world.member(BOB).warm_up_left == 2
+
+
+def test_a_lost_part_is_counted_but_nobodys_fault() -> None:
+    world = training_world(ALICE)
+    for _ in range(5):
+        world.handle(Garbled(Peer(ALICE), LOST_PART, "a part before byte 9 is missing"))
+    assert world.core.garbled == {LOST_PART: 5}
+    assert ALICE in world.core.members.live
+
+
+def test_what_a_peer_writes_into_its_mistakes_does_not_grow_the_counts() -> None:
+    world = training_world(ALICE)
+    for word in ("aaa", "bbb", "ccc"):
+        world.handle(Garbled(Peer(ALICE), "descriptors", f"descriptors: tensors ['{word}']"))
+    assert world.core.garbled == {"descriptors": 3}

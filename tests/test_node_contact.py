@@ -9,7 +9,7 @@ from mdgan_edge.actors import Drain, Finish, Header, LinkDown, LinkTrouble, Nano
 from mdgan_edge.errors import ExitCode
 from mdgan_edge.messages import Bye, ByeAck, Error, ErrorCode, Incarnation, NodeId, Ping, TaskId
 from nodes.contact import BACKOFF_FIRST_S, BACKOFF_MAX_S, HELLO_ANSWER_S, Contact
-from nodes.core import FAREWELL_S, SAVE_EVERY_S, Phase
+from nodes.core import FAREWELL_S, LEAVE_MAX_S, SAVE_EVERY_S, Phase
 from nodes.jobs import Save, Train
 from tests.node_world import (
     DEATH_S,
@@ -324,17 +324,17 @@ def test_an_agreement_to_a_goodbye_that_was_never_said_means_nothing() -> None:
     assert node.core.phase is Phase.LEAVING
 
 
-def test_a_hub_that_is_silent_while_the_node_leaves_is_not_waited_for() -> None:
+def test_a_leaving_node_waits_for_its_trainer_and_not_for_the_hub() -> None:
     node = serving()
     node.take(DRAIN)
-    assert node.wait(LEASE_S) == [Finish(ExitCode.OK, "stopped", "TERM received; the hub did not answer")]
+    assert node.wait(LEASE_S) == []
+    assert node.take(SAVED) == [send(Bye("TERM received"))]
 
 
-def test_a_node_that_leaves_goes_on_sending_heartbeats() -> None:
+def test_a_leaving_node_does_not_wait_for_its_trainer_for_ever() -> None:
     node = serving()
-    node.hear(task(1))
     node.take(DRAIN)
-    assert node.wait(2.0) == [send(Ping(1, TaskId(1)))]
+    assert node.wait(LEAVE_MAX_S) == [Finish(ExitCode.OK, "stopped", "TERM received")]
 
 
 def test_a_lost_session_does_not_call_a_leaving_node_back() -> None:

@@ -26,7 +26,7 @@ from mdgan_edge.messages import (
     Verdict,
 )
 from nodes import greeting
-from nodes.core import Phase
+from nodes.core import DIVERGED_MAX, Phase
 from nodes.jobs import Prepared, Train
 from tests.node_world import (
     FACTS,
@@ -348,10 +348,28 @@ def test_hello_says_everything_the_hub_decides_by() -> None:
         shard_size=100,
         image_shape=(1, 8, 8),
         labels=(0, 1),
-        labelled_max=1,
+        labelled=True,
         model=None,
         run_id=RUN,
         discriminator=HELD,
     )
     assert MINE.discriminator_id == HELD.discriminator_id
     assert IMAGES.shape == (1, 1, 1, 1)
+
+
+def test_a_node_whose_discriminator_diverges_again_and_again_gives_up() -> None:
+    node = serving()
+    for number in range(1, DIVERGED_MAX):
+        node.hear(task(number))
+        assert node.take(trained(task(number), feedback=None))[-1] == send(Refuse(TaskId(number), "diverged"))
+        node.take(PREPARED)
+    node.hear(task(DIVERGED_MAX))
+    why = greeting.diverged_text(DIVERGED_MAX)
+    assert node.take(trained(task(DIVERGED_MAX), feedback=None)) == [Finish(ExitCode.CONFIGURATION, "failed", why)]
+
+
+def test_a_label_the_hub_does_not_know_ends_the_node() -> None:
+    node = Node(label_max=10)
+    node.wait(0)
+    why = "the shard has label 10, the hub's model has classes 0 to 9 only"
+    assert node.hear(WELCOME) == [Finish(ExitCode.CONFIGURATION, "failed", why)]

@@ -114,7 +114,7 @@ def test_the_same_transfer_over_another_link_is_another_transfer() -> None:
     parts = list(split(message(bytes(100)), 7, SMALL))
     assembler = Assembler()
     assert feed(assembler, parts[:2]) == ([], [])
-    assert feed(assembler, parts[2:], Peer(ALICE.node, b"new")) == ([], ["part: the first part is missing"])
+    assert feed(assembler, parts[2:], Peer(ALICE.node, b"new")) == ([], ["lost part: the first part is missing"])
     assert feed(assembler, parts, Peer(ALICE.node, b"newer"))[0] == [message(bytes(100))]
 
 
@@ -141,7 +141,7 @@ def test_a_node_has_only_so_many_transfers_even_over_many_links() -> None:
     first, *_ = split(message(bytes(100)), 7, SMALL)
     for number in range(TRANSFERS_PER_NODE):
         assert feed(assembler, [first], Peer(ALICE.node, b"%d" % number)) == ([], [])
-    assert feed(assembler, [first], Peer(ALICE.node, b"x")) == ([], ["part: too many transfers at once"])
+    assert feed(assembler, [first], Peer(ALICE.node, b"x")) == ([], ["lost part: too many transfers at once"])
     assert feed(assembler, [first], BOB) == ([], [])
 
 
@@ -149,7 +149,7 @@ def test_the_bytes_of_all_nodes_are_bounded() -> None:
     assembler = Assembler(assembly_bytes_max=40)
     first, second, *_ = split(message(bytes(100)), 7, SMALL)
     assert feed(assembler, [first], ALICE) == ([], [])
-    assert feed(assembler, [first, second], BOB) == ([], ["part: too many bytes of all nodes"])
+    assert feed(assembler, [first, second], BOB) == ([], ["lost part: too many bytes of all nodes"])
     assert assembler.held_bytes == 16, "what was voided is given back, what was not is kept"
     assert feed(assembler, [second], ALICE) == ([], [])
 

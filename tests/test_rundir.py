@@ -16,7 +16,7 @@ from mdgan_edge.rundir import RunDirectory, write_atomic, write_json
 def run_in(path: Path) -> RunDirectory:
     """A finished run with a file in every place."""
     run = RunDirectory.create(path, "swarm", 0)
-    for file in (run.run_json, run.config, run.journal, run.metrics, run.generator, run.status, run.report):
+    for file in (run.run_json, run.config, run.journal, run.metrics, run.generator, run.status):
         file.write_text("old")
     (run.samples / "000100.png").write_text("old")
     return run
@@ -30,7 +30,7 @@ def test_the_default_is_named_after_the_run_and_its_seed(tmp_path: Path, monkeyp
     monkeypatch.chdir(tmp_path)
     run = RunDirectory.create(None, "churn", 7)
     assert run.path == Path("runs/churn-7")
-    assert content(run.path) == ["checkpoints", "samples"]
+    assert content(run.path) == ["samples"]
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_force_removes_what_a_run_left_and_nothing_else(tmp_path: Path) -> None:
     run = run_in(tmp_path)
     (tmp_path / "notes.txt").write_text("mine")
     RunDirectory.create(tmp_path, "swarm", 0, force=True)
-    assert content(tmp_path) == ["checkpoints", "notes.txt", "samples"]
+    assert content(tmp_path) == ["notes.txt", "samples"]
     assert not run.is_run()
 
 

@@ -282,7 +282,7 @@ def test_a_drain_reaches_the_core_as_an_event() -> None:
 def test_a_core_that_does_not_finish_after_a_drain_is_ended() -> None:
     world = World(lambda _: [], drain_max_s=0.05)
     world.service.drain("SIGTERM received")
-    assert world.run() == Finish(ExitCode.OK, "stopped", "stopped without a farewell after 0.05 s")
+    assert world.run() == Finish(ExitCode.UNEXPECTED, "stopped", "stopped without a farewell after 0.05 s")
     assert world.core.events == [Drain("SIGTERM received"), BEGIN]
 
 

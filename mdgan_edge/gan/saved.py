@@ -13,7 +13,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
-from mdgan_edge.errors import DataError
+from mdgan_edge.errors import ConfigurationError, DataError
 from mdgan_edge.gan.generator import GeneratorState
 from mdgan_edge.gan.models import build_generator
 from mdgan_edge.messages import ModelSettings, Version
@@ -39,8 +39,11 @@ def generator_file(state: GeneratorState) -> tuple[dict[str, torch.Tensor], dict
     return tensors, {"format": FORMAT, "model": model, "version": str(state.version)}
 
 
-def load_generator(path: Path) -> SavedGenerator:
-    """Read what `generator_file` wrote; DataError if it is something else."""
+def load_generator(path: Path, permitted: str | None = None) -> SavedGenerator:
+    """Read what `generator_file` wrote; DataError if it is something else.
+
+    A model that is foreign code (package.module:factory) is only run if it is the `permitted` one.
+    """
     try:
         with safe_open(path, framework="pt") as file:
             facts = file.metadata() or {}
@@ -51,6 +54,9 @@ def load_generator(path: Path) -> SavedGenerator:
         raise DataError(f"{path} is not a generator of mdgan-edge: take generator.safetensors of a run directory")
     try:
         model = msgspec.json.decode(facts["model"], type=ModelSettings)
+        if ":" in model.name and model.name != permitted:
+            text = f"the generator {path} wants to run the model code {model.name!r}: permit it with"
+            raise ConfigurationError(f"{text} --model {model.name}")
         average = build_generator(model, seed=0)
         average.load_state_dict(_part(tensors, "average."))
         return SavedGenerator(model, Version(int(facts["version"])), average.eval(), _part(tensors, "module."))

@@ -12,7 +12,7 @@ from itertools import accumulate, pairwise
 
 import msgspec
 
-from mdgan_edge.actors import NANOS_PER_SECOND, Nanos, Peer
+from mdgan_edge.actors import LOST_PART, NANOS_PER_SECOND, Nanos, Peer
 from mdgan_edge.messages import NodeId
 from mdgan_edge.wire.codec import FRAMES_MAX, PART_TYPE, MalformedMessage, read_envelope, read_fields, read_struct
 
@@ -169,9 +169,9 @@ class Assembler:
         if (known := inbox.open.get(key)) is not None:
             return known
         if part.offset != 0:
-            raise MalformedMessage("part", "the first part is missing")
+            raise MalformedMessage(LOST_PART, "the first part is missing")
         if len(inbox.open) >= self._transfers_per_node:
-            raise MalformedMessage("part", "too many transfers at once")
+            raise MalformedMessage(LOST_PART, "too many transfers at once")
         if not 0 < part.total <= self._transfer_bytes_max:
             raise MalformedMessage("part", f"a transfer of {part.total} bytes")
         if len(part.lengths) > FRAMES_MAX or min(part.lengths, default=-1) < 0 or sum(part.lengths) != part.total:
@@ -183,12 +183,13 @@ class Assembler:
         if part.total != transfer.total:
             raise MalformedMessage("part", "the total changed")
         if part.offset != transfer.received:
-            wrong = "is missing" if part.offset > transfer.received else "overlaps"
-            raise MalformedMessage("part", f"a part before byte {part.offset} {wrong}")
+            if part.offset > transfer.received:
+                raise MalformedMessage(LOST_PART, f"a part before byte {part.offset} is missing")
+            raise MalformedMessage("part", f"a part before byte {part.offset} overlaps")
         if not 0 < len(chunk) <= part.total - part.offset:
             raise MalformedMessage("part", f"{len(chunk)} bytes do not fit")
         if self.held_bytes + len(chunk) > self._assembly_bytes_max:
-            raise MalformedMessage("part", "too many bytes of all nodes")
+            raise MalformedMessage(LOST_PART, "too many bytes of all nodes")
 
     def _void(self, inbox: _Inbox, key: _Key) -> None:
         self._close(inbox, key)

@@ -143,7 +143,7 @@ class Endpoint(ABC):
         except MalformedMessage as wrong:
             self.counts.garbled[wrong.check] += 1
             self.counts.bytes_received[GARBLED] += size(frames)
-            return [Garbled(sender, wrong.reason)]
+            return [Garbled(sender, wrong.check, wrong.reason)]
 
     def _open_part(self, sender: Peer, frames: Sequence[bytes], now: Nanos) -> list[Event]:
         whole = self._assembler.accept(sender, frames, now)
