@@ -22,11 +22,20 @@ BANNED_NAMES = {"process_data"}
 # What decides, and all it imports from us, takes time and chance as arguments and touches no socket.
 CORES = (
     "broker.admission",
+    "broker.buffer",
     "broker.core",
+    "broker.evaluations",
+    "broker.greeting",
     "broker.membership",
+    "broker.ownership",
+    "broker.report",
     "broker.schedule",
     "broker.steprule",
+    "broker.training",
+    "broker.turned_away",
+    "nodes.contact",
     "nodes.core",
+    "nodes.greeting",
 )
 IMPURE = {"asyncio", "numpy", "random", "socket", "threading", "time", "torch", "zmq"}
 
