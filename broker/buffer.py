@@ -16,10 +16,12 @@ from mdgan_edge.settings import TrainingSettings
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One admitted feedback: its task and what it would contribute."""
+    """One admitted feedback: its task, what it would contribute, and the losses its node had, for the metrics."""
 
     task_id: TaskId
     contribution: Contribution
+    loss_d: float
+    loss_g: float
 
 
 @dataclass(frozen=True, slots=True)

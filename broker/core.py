@@ -343,7 +343,7 @@ class HubCore:
         effects = [*self._receipts(taken.stale, Verdict.STALE), *self._receipts(taken.merged, Verdict.MERGED)]
         if taken.step is None:
             return effects
-        return [*effects, Measure("step", self.training.step_figures(taken.step)), Run(taken.step)]
+        return [*effects, Measure("step", self.training.step_figures(taken.step, taken.merged)), Run(taken.step)]
 
     def _receipts(self, entries: tuple[Entry, ...], verdict: Verdict) -> list[Effect]:
         effects: list[Effect] = []

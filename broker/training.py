@@ -121,7 +121,7 @@ class Training:
         scale = self._norms.scale(message.feedback.norm)
         self.clipped += scale < 1
         contribution = Contribution(member.node, task.version, task.index, scale, message.feedback)
-        self._buffer.add(Entry(message.task_id, contribution), now)
+        self._buffer.add(Entry(message.task_id, contribution, message.loss_d, message.loss_g), now)
         return None
 
     def _refusal_by_standing(self, member: Member, message: Feedback) -> Verdict | None:
@@ -174,13 +174,15 @@ class Training:
         self.version, self.stepping, self._batches = result.version, False, None
         self.look_at_all()
 
-    def step_figures(self, step: Step) -> dict[str, Any]:
-        """One line of metrics about a step."""
+    def step_figures(self, step: Step, merged: tuple[Entry, ...]) -> dict[str, Any]:
+        """One line of metrics about a step; the losses are means over what it merges."""
         return {
             "version": step.version,
-            "merged": len(step.contributions),
+            "merged": len(merged),
             "live": len(self._members.live),
             "staleness": [step.version - one.version for one in step.contributions],
+            "loss_d": sum(entry.loss_d for entry in merged) / len(merged),
+            "loss_g": sum(entry.loss_g for entry in merged) / len(merged),
             "lr_scale": step.lr_scale,
             "divisor": step.divisor,
         }

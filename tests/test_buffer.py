@@ -20,7 +20,7 @@ NOW = nanos(1)
 
 
 def entry(task: int, node: NodeId, version: int, index: int = 0, weight: float = 1.0) -> Entry:
-    return Entry(TaskId(task), Contribution(node, Version(version), index, weight, gradient()))
+    return Entry(TaskId(task), Contribution(node, Version(version), index, weight, gradient()), 0.5, 0.25)
 
 
 def filled(*entries: Entry) -> FeedbackBuffer:
