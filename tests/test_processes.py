@@ -239,7 +239,10 @@ def test_a_node_that_does_not_fit_is_told_what_to_do(by_hand: HandMade, words: t
 def test_a_port_in_use_is_explained(by_hand: HandMade) -> None:
     by_hand.start_hub("--steps", "100000")
     taken = by_hand.shells.json("run/status.json")["endpoint"]
-    words = ("mdgan-hub", "run", "--state", "hub", "--out", "second", "--bind", taken, *QUICK)
-    said = by_hand.shells.run(*words, code=78)
+    by_hand.shells.run("mdgan-hub", "init", "other")
+    words = ("mdgan-hub", "run", "--out", "second", "--bind", taken, *QUICK)
+    said = by_hand.shells.run(*words, "--state", "other", code=78)
     assert taken in said
     assert "Traceback" not in said
+    in_use = by_hand.shells.run(*words, "--state", "hub", "--force", code=75)
+    assert "another mdgan-hub uses hub" in in_use

@@ -83,7 +83,7 @@ def test_bytes_that_are_no_message_are_told_with_their_sender_and_counted(networ
         socket.send_multipart([b"hello", b"world"])
         socket.send_multipart([b"x"] * 1000)
         network.until(lambda: len(network.events[hub]) == 2)
-    assert [event.reason for event in network.events[hub] if isinstance(event, Garbled)] == [
+    assert [event.detail for event in network.events[hub] if isinstance(event, Garbled)] == [
         "header: 5 bytes",
         "frame count: 11",
     ]
