@@ -1,8 +1,8 @@
 """Named random streams: one run seed and a key give a number, the same on every machine and in every process.
 
-The streams that decide what is computed (docs/algorithm.md has the others too): ("generator",) and ("discriminator", node) initialise the networks;
-("latent", version, batch) draws z and y; ("real", node, task) draws real samples; ("train", node, task) seeds
-torch's own stream while a discriminator trains (dropout, gradient penalty).
+The streams that decide what is computed (docs/algorithm.md has the others too): ("generator",) and ("discriminator",
+node) initialise the networks; ("latent", version, batch) draws z and y; ("real", node, task) draws real samples;
+("train", node, task) seeds torch's own stream while a discriminator trains (dropout, gradient penalty).
 """
 
 from __future__ import annotations
