@@ -43,8 +43,8 @@ def init(name: str, state: Path, as_json: bool) -> None:
     if as_json:
         print_json({"node": name, "state": str(state), "public_key": keys.public})
         return
-    click.echo(f"Made node {name} in {state}. On the hub's machine, let it in with:")
-    click.echo(f"  mdgan-hub nodes add {name} '{keys.public}'")
+    click.echo(f"Made node {name} in {state}. On the hub's machine, let it in with (FOLDER is the hub's):")
+    click.echo(f"  mdgan-hub nodes add {name} '{keys.public}' --state FOLDER")
 
 
 @main.command()

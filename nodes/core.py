@@ -182,7 +182,7 @@ class NodeCore:
         keep = mine and self._holds(welcome)
         self.run_id = welcome.run_id
         facts = {"run_id": welcome.run_id, "discriminator": welcome.discriminator.discriminator_id, "kept": keep}
-        note = Note("welcomed", "again" if again else "", facts)
+        note = Note("welcomed", greeting.welcome_text(again, keep), facts)
         self.phase = Phase.PREPARING
         job = _prepare(welcome, fresh=not keep)
         if job == self._preparing:

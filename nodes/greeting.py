@@ -68,7 +68,7 @@ def trouble_text(facts: NodeFacts, trouble: LinkTrouble | None) -> str:
         case "key_mismatch":
             return f"the hub at {facts.hub} does not own the given key: check --hub-key (mdgan-hub init shows it)"
         case "not_registered":
-            add = f"mdgan-hub nodes add {facts.node} '{facts.public_key}'"
+            add = f"mdgan-hub nodes add {facts.node} '{facts.public_key}' --state FOLDER"
             return f"the hub at {facts.hub} does not know this node: on the hub's machine run: {add}"
         case "unreachable" | None:
             return f"no hub answers at {facts.hub}: is it running, and is the address right?"
@@ -81,6 +81,11 @@ def misfit(facts: NodeFacts, model: ModelSettings) -> str | None:
     if model.classes and facts.label_max is not None and facts.label_max >= model.classes:
         return f"the shard has label {facts.label_max}, the hub's model has classes 0 to {model.classes - 1} only"
     return None
+
+
+def welcome_text(again: bool, kept: bool) -> str:
+    """How the node comes in."""
+    return f"{'again, ' if again else ''}with {'the discriminator it had' if kept else 'a fresh discriminator'}"
 
 
 def diverged_text(count: int) -> str:

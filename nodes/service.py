@@ -48,7 +48,7 @@ def run_node(settings: NodeSettings, options: NodeOptions, shard: Images, tell: 
     node = store.node_id()
     store.lock()
     keys = store.keys()
-    trainer = NodeTrainer(node, shard, store)
+    trainer = NodeTrainer(node, shard, store.discriminator)
     facts = NodeFacts(
         node=node,
         incarnation=store.next_incarnation(),

@@ -6,6 +6,7 @@ Samples of the shard never leave this file but as the discriminator's gradient.
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import assert_never
 
 import torch
@@ -17,18 +18,18 @@ from mdgan_edge.gan.models import architecture
 from mdgan_edge.gan.tensors import to_torch, to_wire
 from mdgan_edge.messages import DiscriminatorId, HeldDiscriminator, NodeId, Task
 from nodes.jobs import NodeJob, NodeResult, Prepare, Prepared, Save, Saved, Train, Trained
-from nodes.store import NodeStore, SavedDiscriminator
+from nodes.saved import SavedDiscriminator, read_discriminator, write_discriminator
 
 
 class NodeTrainer:
-    """Owns one discriminator. `store` may be None where nothing is to be kept."""
+    """Owns one discriminator. `file` is where it is kept; None where nothing is to be."""
 
-    def __init__(self, node: NodeId, shard: Images, store: NodeStore | None) -> None:
+    def __init__(self, node: NodeId, shard: Images, file: Path | None) -> None:
         self._node = node
         self._x = torch.from_numpy(to_unit(shard.x))  # (m, C, H, W)
         self._y = None if shard.y is None else torch.from_numpy(shard.y)  # (m,)
-        self._store = store
-        self._saved = store.discriminator() if store is not None else None
+        self._file = file
+        self._saved = read_discriminator(file) if file is not None else None
         self._run_id = ""
         self._name: tuple[DiscriminatorId, int] = (DiscriminatorId(""), 0)
         self.state: DiscriminatorState | None = None
@@ -82,8 +83,8 @@ class NodeTrainer:
         return Trained(task, feedback, judged.loss_d, judged.loss_g, seconds, self.state.tasks)
 
     def _save(self) -> None:
-        if self._store is not None and self.state is not None:
-            self._store.save_discriminator(self._run_id, self._held(), self.state.tensors())
+        if self._file is not None and self.state is not None:
+            write_discriminator(self._file, self._run_id, self._held(), self.state.tensors())
 
     def _held(self) -> HeldDiscriminator:
         assert self.state is not None

@@ -24,6 +24,7 @@ from mdgan_edge.messages import ModelSettings, NodeId
 from mdgan_edge.reference import ReferenceResult, md_gan
 from mdgan_edge.rundir import RunDirectory
 from mdgan_edge.settings import Settings
+from nodes.saved import read_discriminator
 from nodes.store import NodeStore
 from sim.lockstep import Lockstep
 from sim.swarm import Swarm, SwarmOptions, node_name
@@ -114,7 +115,7 @@ def _train_over_sockets(settings: Settings, shards: Mapping[NodeId, Images]) -> 
 
 
 def _saved_module(folder: Path) -> State:
-    saved = NodeStore(folder).discriminator()
+    saved = read_discriminator(NodeStore(folder).discriminator)
     assert saved is not None, f"{folder} holds no discriminator"
     prefix = "module."
     return {name.removeprefix(prefix): value for name, value in saved.tensors.items() if name.startswith(prefix)}

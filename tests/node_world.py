@@ -85,7 +85,7 @@ def hello(held: HeldDiscriminator | None = None, run_id: str | None = None, head
 
 def welcomed(kept: bool, again: bool = False, run_id: str = RUN) -> Note:
     facts = {"run_id": run_id, "discriminator": MINE.discriminator_id, "kept": kept}
-    return Note("welcomed", "again" if again else "", facts)
+    return Note("welcomed", greeting.welcome_text(again, kept), facts)
 
 
 SAVED = JobDone(Save(), Saved())

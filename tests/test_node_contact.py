@@ -36,7 +36,7 @@ from tests.node_world import (
 NO_HUB = "no hub answers at tcp://192.0.2.1:5755: is it running, and is the address right?"
 NOT_KNOWN = (
     "the hub at tcp://192.0.2.1:5755 does not know this node: on the hub's machine run: "
-    "mdgan-hub nodes add ann 'its-key'"
+    "mdgan-hub nodes add ann 'its-key' --state FOLDER"
 )
 SILENT = Note("hub_silent", "connecting anew", level="warning")
 

@@ -115,7 +115,11 @@ def test_a_second_welcome_that_assigns_another_discriminator_is_the_one_that_cou
     other = replace(WELCOME, discriminator=AssignedDiscriminator(DiscriminatorId("d2-ann"), 0, "init"))
     job = prepare(fresh=True, welcome=other)
     held = replace(HELD, discriminator_id=DiscriminatorId("d2-ann"))
-    note = Note("welcomed", "again", {"run_id": RUN, "discriminator": "d2-ann", "kept": False})
+    note = Note(
+        "welcomed",
+        greeting.welcome_text(again=True, kept=False),
+        {"run_id": RUN, "discriminator": "d2-ann", "kept": False},
+    )
     assert node.hear(other, NEXT_HEADER) == [note, Run(job)]
     assert node.hear(task(1), NEXT_HEADER) == []
     assert node.take(PREPARED) == []  # the first one, which nobody wants any more

@@ -24,7 +24,8 @@ from mdgan_edge.messages import (
     Version,
 )
 from nodes.jobs import Prepare, Prepared, Save, Saved, Train, Trained
-from nodes.store import FORMAT, NodeStore
+from nodes.saved import FORMAT, read_discriminator, write_discriminator
+from nodes.store import NodeStore
 from nodes.trainer import NodeTrainer
 
 torch.set_num_threads(1)
@@ -120,14 +121,14 @@ def test_an_incarnation_that_cannot_be_read_is_not_guessed(store: NodeStore, tex
 
 
 def test_a_new_node_holds_no_discriminator(store: NodeStore) -> None:
-    assert store.discriminator() is None
+    assert read_discriminator(store.discriminator) is None
 
 
 def test_a_discriminator_comes_back_bit_for_bit(store: NodeStore) -> None:
     tensors = {"module.a": torch.randn(3, 2), "adam.0.step": torch.tensor(5.0)}
-    store.save_discriminator("run-0", HELD, {"module.old": torch.zeros(1)})
-    store.save_discriminator("run-1", HELD, tensors)
-    saved = NodeStore(store.folder).discriminator()
+    write_discriminator(store.discriminator, "run-0", HELD, {"module.old": torch.zeros(1)})
+    write_discriminator(store.discriminator, "run-1", HELD, tensors)
+    saved = read_discriminator(NodeStore(store.folder).discriminator)
     assert saved is not None
     assert (saved.run_id, saved.held) == ("run-1", HELD)
     assert saved.tensors.keys() == tensors.keys()
@@ -150,16 +151,16 @@ def test_a_file_that_is_no_discriminator_is_refused_with_what_to_do(store: NodeS
     path = discriminator_file(store)
     save_file({"module.a": torch.zeros(1)}, path, facts)
     with pytest.raises(DataError, match=f"move {path} away"):
-        store.discriminator()
+        read_discriminator(store.discriminator)
 
 
 @pytest.mark.parametrize("cut", [0, 7, 60, -1])
 def test_a_file_that_is_cut_short_is_refused_with_what_to_do(store: NodeStore, cut: int) -> None:
-    store.save_discriminator("run-1", HELD, {"module.a": torch.zeros(9)})
+    write_discriminator(store.discriminator, "run-1", HELD, {"module.a": torch.zeros(9)})
     path = discriminator_file(store)
     path.write_bytes(path.read_bytes()[:cut])
     with pytest.raises(DataError, match=f"move {path} away"):
-        store.discriminator()
+        read_discriminator(store.discriminator)
 
 
 # --- the trainer that writes it ---------------------------------------------------------------------------------------
@@ -192,12 +193,12 @@ def test_a_node_that_is_stopped_and_started_answers_like_one_that_was_not(store:
     whole = NodeTrainer(NodeId("ann"), shard(), None)
     whole.do(prepare(fresh=True))
     expected = train(whole, range(5))
-    first = NodeTrainer(NodeId("ann"), shard(), store)
+    first = NodeTrainer(NodeId("ann"), shard(), store.discriminator)
     assert first.saved is None
     assert first.do(prepare(fresh=True)) == Prepared(HeldDiscriminator(MINE, 0, FINGERPRINT, 0))
     train(first, range(3))
     assert first.do(Save()) == Saved()
-    second = NodeTrainer(NodeId("ann"), shard(), NodeStore(store.folder))
+    second = NodeTrainer(NodeId("ann"), shard(), NodeStore(store.folder).discriminator)
     held = HeldDiscriminator(MINE, 0, FINGERPRINT, 3)
     assert second.saved is not None
     assert (second.saved.run_id, second.saved.held) == ("run-1", held)
@@ -210,7 +211,7 @@ def test_a_node_that_is_stopped_and_started_answers_like_one_that_was_not(store:
 
 
 def test_a_discriminator_at_hand_is_kept_and_a_fresh_one_begins_anew(store: NodeStore) -> None:
-    trainer = NodeTrainer(NodeId("ann"), shard(), store)
+    trainer = NodeTrainer(NodeId("ann"), shard(), store.discriminator)
     trainer.do(prepare(fresh=True))
     first = train(trainer, range(2))
     assert trainer.do(prepare(fresh=False)) == Prepared(HeldDiscriminator(MINE, 0, FINGERPRINT, 2))
@@ -219,17 +220,17 @@ def test_a_discriminator_at_hand_is_kept_and_a_fresh_one_begins_anew(store: Node
 
 
 def test_a_saved_discriminator_of_another_model_is_refused_with_what_to_do(store: NodeStore) -> None:
-    trainer = NodeTrainer(NodeId("ann"), shard(), store)
+    trainer = NodeTrainer(NodeId("ann"), shard(), store.discriminator)
     trainer.do(prepare(fresh=True))
     trainer.do(Save())
     wider = msgspec.structs.replace(TERMS, model=msgspec.structs.replace(MODEL, classes=4))
     with pytest.raises(DataError, match=r"move discriminator\.safetensors away"):
-        NodeTrainer(NodeId("ann"), shard(), store).do(prepare(fresh=False, terms=wider))
+        NodeTrainer(NodeId("ann"), shard(), store.discriminator).do(prepare(fresh=False, terms=wider))
 
 
 def test_nothing_is_saved_before_there_is_a_discriminator(store: NodeStore) -> None:
-    assert NodeTrainer(NodeId("ann"), shard(), store).do(Save()) == Saved()
-    assert store.discriminator() is None
+    assert NodeTrainer(NodeId("ann"), shard(), store.discriminator).do(Save()) == Saved()
+    assert read_discriminator(store.discriminator) is None
 
 
 def test_a_diverged_discriminator_gives_no_feedback() -> None:

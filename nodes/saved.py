@@ -1,0 +1,50 @@
+"""A node's discriminator and its optimiser as a safetensors file: of which run, which one, how often trained."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+
+from mdgan_edge.errors import DataError
+from mdgan_edge.messages import HeldDiscriminator
+from mdgan_edge.rundir import write_atomic
+
+FORMAT = "mdgan-edge discriminator 1"
+
+
+@dataclass(frozen=True, slots=True)
+class SavedDiscriminator:
+    """A discriminator as it lies on disk: which one, of which run, and its tensors by name."""
+
+    run_id: str
+    held: HeldDiscriminator
+    tensors: dict[str, torch.Tensor]
+
+
+def write_discriminator(path: Path, run_id: str, held: HeldDiscriminator, tensors: Mapping[str, torch.Tensor]) -> None:
+    """Replace what is on disk as a whole."""
+    facts = {"format": FORMAT, "run_id": run_id, "held": msgspec.json.encode(held).decode()}
+    write_atomic(path, save(dict(tensors), facts))
+
+
+def read_discriminator(path: Path) -> SavedDiscriminator | None:
+    """What is on disk; None if there is nothing, DataError if it cannot be read."""
+    if not path.exists():
+        return None
+    mend = f"move {path} away to start with a fresh discriminator"
+    try:
+        with safe_open(path, framework="pt") as file:
+            facts = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a mapping)
+        if facts.get("format") != FORMAT:
+            raise DataError(f"not a discriminator of mdgan-edge: {mend}")
+        held = msgspec.json.decode(facts["held"], type=HeldDiscriminator)
+        return SavedDiscriminator(facts["run_id"], held, tensors)
+    except (OSError, SafetensorError, msgspec.DecodeError, KeyError) as error:
+        raise DataError(f"cannot read the discriminator ({error}): {mend}") from error
