@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from mdgan_edge import __version__
-from mdgan_edge.command import IMAGE_KEYS, Command, config_options, gather, json_option, print_json, tell
+from mdgan_edge.command import IMAGE_KEYS, Command, config_options, gather, json_option, print_json
 from mdgan_edge.errors import ConfigurationError, DataError, ExitCode, Failed
 
 if TYPE_CHECKING:
@@ -76,16 +77,19 @@ def run(
     settings, explicit = gather(file, assignments, {keys.get(key, f"hub.{key}"): value for key, value in flags.items()})
     from broker.service import HubOptions, fit_to_data, run_hub
     from broker.store import HubStore
+    from mdgan_edge.display import Display
     from mdgan_edge.rundir import RunDirectory
 
     HubStore(state).keys()
     settings, real = fit_to_data(settings, explicit)
     directory = RunDirectory.create(out, "hub", settings.training.seed, force)
-    finish, report = run_hub(settings, HubOptions(state, directory, "hub"), real, tell)
+    display = Display(sys.stderr if as_json else sys.stdout)
+    with display:
+        finish, report = run_hub(settings, HubOptions(state, directory, "hub"), real, display.tell, display.show)
     if as_json:
         print_json(report)
     else:
-        click.echo(f"{finish.text}: {directory.path}")
+        display.conclude(report, directory)
     if finish.exit_code is not ExitCode.OK:
         raise Failed(finish.exit_code, finish.text)
 

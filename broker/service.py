@@ -94,7 +94,8 @@ def run_hub(
     trainer = HubTrainer(settings, options.run, scorer)
     service = Service(core, trainer, endpoint, recorder, lambda now: _status(core, endpoint, now))
     watch = _RegisterWatch(store, service)
-    listening = Note("listening", f"at {endpoint.endpoint}", {"endpoint": endpoint.endpoint, "public_key": keys.public})
+    why = f"at {endpoint.endpoint}; nodes want --hub-key '{keys.public}'"
+    listening = Note("listening", why, {"endpoint": endpoint.endpoint, "public_key": keys.public})
     recorder.note(listening, clock() / 1e9)
 
     def meanwhile(status: Status) -> None:

@@ -21,6 +21,10 @@ RESERVED = ("MDGAN_CONFIG", "MDGAN_OUT", "MDGAN_STATE", "MDGAN_HUB_KEY")  # vari
 
 IMAGE_KEYS = {"resize": "model.image_size", "channels": "model.channels"}  # options that say what images to train on
 
+TOLD = frozenset(
+    {"listening", "started", "joined", "member", "welcomed", "leaving", "stopping", "no_scores", "scores"}
+)  # notes for people, beside warnings
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -80,11 +84,13 @@ def print_json(value: Mapping[str, Any]) -> None:
 
 def tell(note: Note) -> None:
     """A note as a line on stderr, unless it is one of the many that only the journal wants."""
-    if note.level == "warning" or note.what in TOLD:
+    if is_told(note):
         click.echo(note_line(note), err=True)
 
 
-TOLD = frozenset({"listening", "started", "joined", "member", "welcomed", "leaving", "stopping", "no_scores", "scores"})
+def is_told(note: Note) -> bool:
+    """Whether a person wants to see this note."""
+    return note.level == "warning" or note.what in TOLD
 
 
 def note_line(note: Note) -> str:

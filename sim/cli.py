@@ -43,7 +43,7 @@ def swarm(
     keyed = {keys.get(key, f"swarm.{key}"): value for key, value in flags.items()}
     keyed["hub.data"] = flags["data"]
     settings, explicit = gather(file, assignments, keyed)
-    from sim.display import Display
+    from mdgan_edge.display import Display
     from sim.running import make_swarm, run_swarm
 
     prepared = make_swarm(settings, explicit, out, force)

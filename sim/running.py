@@ -12,11 +12,11 @@ from msgspec.structs import replace
 from broker.service import fit_to_data
 from mdgan_edge.data.shards import parse_shard, shard_text, take
 from mdgan_edge.data.sources import load
+from mdgan_edge.display import Display
 from mdgan_edge.errors import ConfigurationError, ExitCode
 from mdgan_edge.gan.models import build_discriminator
 from mdgan_edge.rundir import RunDirectory
 from mdgan_edge.settings import Settings
-from sim.display import Display
 from sim.processes import warm_up
 from sim.swarm import Swarm, SwarmOptions
 
@@ -74,6 +74,6 @@ def run_swarm(prepared: PreparedSwarm, display: Display) -> dict[str, Any]:
     try:
         with display:
             swarm.start()
-            return swarm.watch(display.show, display.every_s)
+            return swarm.watch(display)
     finally:
         swarm.end()

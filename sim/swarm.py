@@ -10,7 +10,7 @@ import os
 import select
 import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from mdgan_edge.actors import Note
 from mdgan_edge.command import tell
 from mdgan_edge.data.images import Images
 from mdgan_edge.data.shards import parse_shard, shard_text, take
+from mdgan_edge.display import Display
 from mdgan_edge.errors import ExitCode, Failed
 from mdgan_edge.messages import NodeId
 from mdgan_edge.rundir import RunDirectory
@@ -34,9 +35,7 @@ from sim.processes import Child
 LOOPBACK = "tcp://127.0.0.1:*"
 HUB_START_MAX_S = 120.0  # the classifier for the scores is trained before the hub listens
 NODES_END_MAX_S = 15.0  # after the hub has ended
-LOOK_EVERY_S = 0.2
-
-Look = Callable[[Mapping[str, Any], list[Note]], None]
+LOOK_EVERY_S = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,21 +90,18 @@ class Swarm:
         )
         return self.nodes[node]
 
-    def watch(self, look: Look, every_s: float) -> dict[str, Any]:
-        """Until the hub has ended; calls `look` with its status and what is new in its journal. Returns run.json.
+    def watch(self, display: Display | None) -> dict[str, Any]:
+        """Until the hub has ended; shows its status and what is new in its journal. Returns run.json.
 
         Raises Failed if the hub ended badly or no node is left to train with.
         """
         assert self.hub is not None
-        next_look = 0.0
         while self.hub.exit_code is None:
             self._check_nodes()
-            if time.monotonic() >= next_look:
-                next_look = time.monotonic() + every_s
-                look(self.status(), self.news())
+            self._show(display)
             time.sleep(LOOK_EVERY_S)
         self._wait_for_nodes()
-        look(self.status(), self.news())
+        self._show(display)
         return self._result()
 
     def stop(self) -> None:
@@ -136,6 +132,12 @@ class Swarm:
             return []
         self._journal_read += len(whole) + 1 if whole else 0
         return [_note(json.loads(line)) for line in whole.splitlines()]
+
+    def _show(self, display: Display | None) -> None:
+        if display is not None:
+            for note in self.news():
+                display.tell(note)
+            display.show(self.status())
 
     # --- inside ---------------------------------------------------------------------------------------------------
 

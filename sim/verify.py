@@ -107,7 +107,7 @@ def _train_over_sockets(settings: Settings, shards: Mapping[NodeId, Images]) -> 
         swarm = Swarm(settings, SwarmOptions(run, None, images))
         try:
             swarm.start()
-            swarm.watch(lambda _status, _news: None, every_s=1.0)
+            swarm.watch(None)
         finally:
             swarm.end()
         generator = load_generator(run.generator).module
