@@ -60,16 +60,16 @@ class FeedbackBuffer:
         self._entries = [entry for entry in self._entries if entry.contribution.node != node]
         self._by_node.pop(node, None)
 
-    def take(self, training: TrainingSettings, version: Version, live: int) -> Taken:
-        """Empty the buffer into one step from `version`."""
+    def take(self, training: TrainingSettings, version: Version, live: int, oldest: Version) -> Taken:
+        """Empty the buffer into one step from `version`. `oldest`: the lowest version anybody still works on."""
         entries = sorted(self._entries, key=_merge_order)
         self._entries, self._by_node = [], {}
         merged = tuple(entry for entry in entries if not _stale(entry, training, version))
         stale = tuple(entry for entry in entries if _stale(entry, training, version))
-        return Taken(merged, stale, _step(merged, training, version, live) if merged else None)
+        return Taken(merged, stale, _step(merged, training, version, live, oldest) if merged else None)
 
 
-def _step(merged: tuple[Entry, ...], training: TrainingSettings, version: Version, live: int) -> Step:
+def _step(merged: tuple[Entry, ...], training: TrainingSettings, version: Version, live: int, oldest: Version) -> Step:
     given = [entry.contribution for entry in merged]
     alphas = [steprule.staleness_weight(training, version - one.version) for one in given]
     weighed = tuple(
@@ -77,8 +77,8 @@ def _step(merged: tuple[Entry, ...], training: TrainingSettings, version: Versio
         for one, alpha in zip(given, alphas, strict=True)
     )
     scale = steprule.lr_scale(training, len(merged), live, alphas)
-    oldest = Version(max(0, version + 1 - training.staleness_max))
-    return Step(version, weighed, sum(alphas), scale, oldest)
+    kept_from = Version(max(oldest, version + 1 - training.staleness_max))  # what is older could only be stale
+    return Step(version, weighed, sum(alphas), scale, kept_from)
 
 
 def _stale(entry: Entry, training: TrainingSettings, version: Version) -> bool:

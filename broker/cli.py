@@ -82,10 +82,10 @@ def run(
 
     HubStore(state).keys()
     settings, real = fit_to_data(settings, explicit)
-    directory = RunDirectory.create(out, "hub", settings.training.seed, force)
+    options = HubOptions(state, lambda: RunDirectory.create(out, "hub", settings.training.seed, force), "hub")
     display = Display(sys.stderr if as_json else sys.stdout)
     with display:
-        finish, report = run_hub(settings, HubOptions(state, directory, "hub"), real, display.tell, display.show)
+        finish, report, directory = run_hub(settings, options, real, display.tell, display.show)
     if as_json:
         print_json(report)
     else:
@@ -101,9 +101,10 @@ def status(run_directory: Path, as_json: bool) -> None:
     """Show how the run in RUN_DIRECTORY stands: version, pace, nodes, scores."""
     from mdgan_edge.rundir import RunDirectory
 
-    path = RunDirectory.open(run_directory).status
+    run = RunDirectory.open(run_directory)
+    path = run.status
     try:
-        report = json.loads(path.read_text())
+        report = {**json.loads(path.read_text()), "running": run.going_on}
     except FileNotFoundError:
         raise DataError(f"{run_directory} has no status yet: the hub is still starting, or never came so far") from None
     except (OSError, ValueError) as error:
@@ -113,6 +114,8 @@ def status(run_directory: Path, as_json: bool) -> None:
         return
     from mdgan_edge.table import plain_table
 
+    if not report["running"]:
+        click.echo("The hub is not running; this is how it stood last.")
     click.echo(plain_table(report))
 
 
@@ -174,7 +177,7 @@ def nodes_remove(node: str, state: Path) -> None:
 @main.command()
 @click.argument("source", type=click.Path(path_type=Path))
 @click.option("--count", type=click.IntRange(1, 10_000), default=100, show_default=True, help="How many images.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Which ones.")
+@click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True, help="Which ones.")
 @click.option(
     "--out", type=click.Path(path_type=Path), required=True, help="A .png (one grid) or .npz (x, y) to write."
 )

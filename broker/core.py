@@ -371,12 +371,12 @@ class HubCore:
             self.ended_at = now
         if job := self.evaluations.final(self.training.version):
             return [Run(job)]
-        present = [member for member in self.members if member.present]
         if self._farewell_by is None:
             self._farewell_by = Nanos(now + nanos(FAREWELL_S))
-            if present:
-                return [self._send(member, Bye(self.outcome)) for member in present]
-        if present and now < self._farewell_by:
+            if farewells := [self._send(member, Bye(self.outcome)) for member in self.members if member.present]:
+                return list(farewells)
+        awaited = any(member.state is MemberState.ACTIVE for member in self.members)  # suspects are not
+        if awaited and now < self._farewell_by:
             return []
         self.phase = Phase.OVER
         if self.outcome == "failed":

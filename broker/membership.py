@@ -188,6 +188,11 @@ class Membership:
         """The lowest version a live member still works on."""
         return min(self._versions, default=None)
 
+    def oldest_given(self, default: Version) -> Version:
+        """The lowest version anybody, live or not, may still answer."""
+        given = (task.version for member in self._members.values() for task in member.in_flight.values())
+        return min(given, default=default)
+
     # --- coming and going -----------------------------------------------------------------------------------------
 
     def join(

@@ -40,7 +40,7 @@ class HubOptions:
     """What the command line says beside the settings."""
 
     state: Path
-    run: RunDirectory
+    make_run: Callable[[], RunDirectory]  # called when all that can be wrong before is right
     name: str
 
 
@@ -70,18 +70,20 @@ def run_hub(
     real: Real | None,
     tell: Callable[[Note], None],
     show: Callable[[Status], None] = lambda _: None,
-) -> tuple[Finish, dict[str, Any]]:
-    """Until all steps are taken or the operator stops it. Returns how it ended and what run.json says."""
+) -> tuple[Finish, dict[str, Any], RunDirectory]:
+    """Until all steps are taken or the operator stops it. Returns how it ended, what run.json says, and where it is."""
     torch.set_num_threads(1)
     started = time.monotonic()
     store = HubStore(options.state)
     keys = store.keys()
     store.lock()
-    write_atomic(options.run.config, dump_toml(settings).encode())
+    HubEndpoint(settings.hub.bind, keys, store.lookup).close()  # a port in use is to be known before anything is made
+    run = options.make_run()
+    lock = run.lock()
+    write_atomic(run.config, dump_toml(settings).encode())
     now = clock()
-    journal, metrics = (Journal(path, now / 1e9) for path in (options.run.journal, options.run.metrics))
+    journal, metrics = (Journal(path, now / 1e9) for path in (run.journal, run.metrics))
     recorder = FileRecorder(journal, metrics, tell)
-    HubEndpoint(settings.hub.bind, keys, store.lookup).close()  # a port in use is to be known before the long part
     scorer = _scorer(settings, options, real, recorder)
     endpoint = HubEndpoint(settings.hub.bind, keys, store.lookup)
     facts = RunFacts(
@@ -91,7 +93,7 @@ def run_hub(
         image_shape=(settings.model.channels, settings.model.image_size, settings.model.image_size),
     )
     core = HubCore(settings, facts, clock())
-    trainer = HubTrainer(settings, options.run, scorer)
+    trainer = HubTrainer(settings, run, scorer)
     service = Service(core, trainer, endpoint, recorder, lambda now: _status(core, endpoint, now))
     watch = _RegisterWatch(store, service)
     why = f"at {endpoint.endpoint}; nodes want --hub-key '{keys.public}'"
@@ -100,7 +102,7 @@ def run_hub(
 
     def meanwhile(status: Status) -> None:
         watch.look()
-        write_json(options.run.status, status)
+        write_json(run.status, status)
         show(status)
 
     try:
@@ -114,10 +116,11 @@ def run_hub(
             "bytes": byte_report(endpoint.counts),
             "noise_fid": scorer.noise_fid() if scorer is not None else None,
         }
-        write_json(options.run.run_json, report)
+        write_json(run.run_json, report)
         journal.close()
         metrics.close()
-    return finish, report
+        lock.release()
+    return finish, report, run
 
 
 def byte_report(counts: Counts) -> dict[str, int]:

@@ -165,7 +165,8 @@ class Training:
 
     def take(self) -> Taken:
         """Empty the buffer into a step."""
-        taken = self._buffer.take(self._settings, self.version, len(self._members.live))
+        oldest = self._members.oldest_given(default=Version(self.version + 1))
+        taken = self._buffer.take(self._settings, self.version, len(self._members.live), oldest)
         self.stepping = taken.step is not None
         return taken
 

@@ -278,6 +278,11 @@ def _refuse_contradictions(explained: Mapping[str, Explained]) -> None:
             f"{named('training.quorum_min')} exceeds {named('training.quorum')}: a step that has waited too long "
             "may need fewer feedbacks than an ordinary one, never more"
         )
+    if hub.heartbeat_s >= hub.lease_s:
+        raise ConfigurationError(
+            f"{named('hub.lease_s')} must exceed {named('hub.heartbeat_s')}: an idle hub and node hear of each other "
+            "no more often than that"
+        )
     if hub.heartbeat_s * hub.suspect_after_missed >= hub.death_timeout_s:
         raise ConfigurationError(
             f"{named('hub.death_timeout_s')} must exceed {named('hub.heartbeat_s')} times "

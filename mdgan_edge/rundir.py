@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mdgan_edge.errors import ConfigurationError, DataError
+from mdgan_edge.folder_lock import FolderLock
 from mdgan_edge.journal import plain
 
 RUNS = Path("runs")
@@ -23,6 +24,7 @@ CONTENT = (
     "status.json",
     "logs",
     "state",
+    "lock",
 )
 
 
@@ -54,6 +56,17 @@ class RunDirectory:
         if not run.is_run():
             raise DataError(f"{path} is not a run directory: it has neither {' nor '.join(MARKS)}")
         return run
+
+    def lock(self) -> FolderLock:
+        """Held by the hub of a run while it goes on. Raises TryLater if another holds it."""
+        lock = FolderLock(self.path)
+        lock.take("run")
+        return lock
+
+    @property
+    def going_on(self) -> bool:
+        """Whether a hub holds the lock."""
+        return FolderLock(self.path).taken("run")
 
     def is_run(self) -> bool:
         """Whether a run has left its marks here."""
@@ -113,6 +126,8 @@ class RunDirectory:
             return
         if not self.is_run():
             raise ConfigurationError(f"{self.path} holds something that is no run: name another directory with --out")
+        if self.going_on:
+            raise ConfigurationError(f"a run goes on in {self.path}: name another directory with --out")
         if not force:
             raise ConfigurationError(f"{self.path} holds a run: --force replaces it, --out names another directory")
         for name in reversed(CONTENT):  # the marks go last: what is interrupted still looks like a run

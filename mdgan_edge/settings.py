@@ -29,9 +29,7 @@ class TrainingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     seed: NotNegative = 0  # the seed of everything random
     steps: AtLeastOne = 2000  # generator steps until the run is complete
     batch_size: Annotated[int, msgspec.Meta(ge=2, le=512)] = 10  # b: images per batch
-    batches_per_version: AtLeastOne | Literal["auto"] = (
-        "auto"  # k: generated batches per version; auto: max(2, ceil(ln N))
-    )
+    batches_per_version: AtLeastOne | Literal["auto"] = "auto"  # k: batches per version; auto: max(2, ceil(ln N))
     discriminator_steps: AtLeastOne = 1  # L: Adam steps of a discriminator per task
     loss: LossName = "non_saturating"  # of both sides; docs/algorithm.md has the formulas
     gradient_penalty: Annotated[float, msgspec.Meta(ge=0)] = 10.0  # weight of the gradient penalty, for wgan_gp only
@@ -42,7 +40,7 @@ class TrainingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ema: Fraction = 0.99  # decay of the generator's exponential moving average, per step
     quorum: AtLeastOne | Annotated[float, msgspec.Meta(gt=0, le=1)] | Literal["all"] = 0.5  # K: count, fraction or all
     staleness_policy: StalenessPolicy = "block"  # block: wait rather than outrun a task by more than tau; drop: refuse
-    staleness_max: NotNegative = 8  # tau: the oldest feedback that is merged, in versions
+    staleness_max: Annotated[int, msgspec.Meta(ge=0, le=1000)] = 8  # tau: the oldest feedback merged, in versions
     staleness_weight: StalenessWeight = "inverse"  # alpha(s): what feedback of staleness s weighs
     staleness_exponent: Positive = 0.5  # a of polynomial: (1+s)^-a
     staleness_knee: NotNegative = 4  # b of hinge: 1 up to here, then 1/(1+s-b)
@@ -63,10 +61,10 @@ class HubSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     heartbeat_s: Positive = 2.0  # a node that has nothing else to say says PING this often
     suspect_after_missed: AtLeastOne = 3  # so many heartbeats missed make a suspect
     lease_s: Positive = 10.0  # the least time a task may take
-    death_timeout_s: Positive = 30.0  # a silent node is forgotten, a silent hub is given up
+    death_timeout_s: Positive = 30.0  # a node that is silent for so long is dead to the hub
     evaluate_every: AtLeastOne = 200  # versions
-    samples: AtLeastOne = 1000  # images per evaluation
-    data: str = "digits"  # held-out images for the scores: a source, or "none"
+    samples: Annotated[int, msgspec.Meta(ge=10, le=100_000)] = 1000  # images per evaluation
+    data: str = "none"  # real images for the scores: digits, npz:FILE, folder:DIR or none; of a swarm: its own data
 
 
 class NodeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from mdgan_edge import __version__
-from mdgan_edge.command import IMAGE_KEYS, Command, config_options, gather, json_option, print_json
+from mdgan_edge.command import IMAGE_KEYS, Command, config_options, gather, json_option, parse_assignments, print_json
 from mdgan_edge.errors import SelfCheckFailed
-
-if TYPE_CHECKING:
-    pass
 
 
 @click.group(cls=Command, no_args_is_help=True)
@@ -67,15 +64,27 @@ def swarm(
     type=click.Choice(["memory", "permuted", "sockets"]),
     help="memory: one process; permuted: feedback arrives in another order; sockets: real processes [all].",
 )
+@click.option(
+    "--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Any key, such as training.discriminator_steps=2."
+)
 @json_option
-def verify(nodes: int, steps: int, seed: int, models: tuple[str, ...], worlds: tuple[str, ...], as_json: bool) -> None:
+def verify(
+    nodes: int,
+    steps: int,
+    seed: int,
+    models: tuple[str, ...],
+    worlds: tuple[str, ...],
+    assignments: tuple[str, ...],
+    as_json: bool,
+) -> None:
     """Hold a synchronous swarm against the paper's Algorithm 1: the weights must be equal to the last bit."""
     from sim.processes import warm_up
-    from sim.verify import MODELS, WORLDS
+    from sim.verify import MODELS, WORLDS, SwarmSize
     from sim.verify import verify as run_checks
 
     warm_up()
-    checks = run_checks(models or MODELS, worlds or WORLDS, nodes, steps, seed)
+    size = SwarmSize(nodes, steps, seed)
+    checks = run_checks(models or MODELS, worlds or WORLDS, size, parse_assignments(assignments))
     worst = max(check.max_abs_diff for check in checks)
     if as_json:
         rows = [

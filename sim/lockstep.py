@@ -40,7 +40,7 @@ class Lockstep:
         self._cores: dict[NodeId, Core] = {HUB.node: self.core}
         self._trainers: dict[NodeId, Trainer] = {HUB.node: self.hub, **self.nodes}
         for node, shard in shards.items():
-            self._cores[node] = NodeCore(_facts(node, shard), None, None, Nanos(0))
+            self._cores[node] = NodeCore(_facts(node, shard, settings.model.name), None, None, Nanos(0))
         self._links: dict[tuple[NodeId, NodeId], deque[tuple[int, Event]]] = {}
         self._chance = random.Random(shuffle_seed) if shuffle_seed is not None else None
         self._now = Nanos(0)
@@ -90,7 +90,7 @@ class Lockstep:
         return Received(Peer(me, me.encode()), header, message)
 
 
-def _facts(node: NodeId, shard: Images) -> NodeFacts:
+def _facts(node: NodeId, shard: Images, model: str) -> NodeFacts:
     known: dict[str, Any] = {"labels": shard.labels, "label_max": None if shard.y is None else shard.classes - 1}
     return NodeFacts(
         node=node,
@@ -100,7 +100,7 @@ def _facts(node: NodeId, shard: Images) -> NodeFacts:
         public_key="",
         shard_size=len(shard),
         image_shape=shard.shape,
-        model=None,
+        model=model,
         death_timeout_s=3600.0,
         **known,
     )

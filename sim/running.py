@@ -20,13 +20,16 @@ from mdgan_edge.settings import Settings
 from sim.processes import warm_up
 from sim.swarm import Swarm, SwarmOptions
 
+OWN_TO_A_SWARM = frozenset({"hub.bind", "hub.nodes_min", "node.hub", "node.data", "node.shard", "node.model"})
+
 
 @dataclass(frozen=True, slots=True)
 class PreparedSwarm:
-    """A swarm whose settings and data are known to fit."""
+    """A swarm whose settings and data are known to fit. `ignored`: what was set and means nothing to a swarm."""
 
     settings: Settings
     options: SwarmOptions
+    ignored: tuple[str, ...]
 
     @property
     def run(self) -> RunDirectory:
@@ -47,11 +50,10 @@ def make_swarm(settings: Settings, explicit: frozenset[str], out: Path | None, f
         if len(shard) < batch:
             text = f"{len(images)} images for {nodes} nodes leave one with {len(shard)}, less than a batch of {batch}"
             raise ConfigurationError(f"{text}: take fewer nodes, more data, or a smaller training.batch_size")
-    if ":" in settings.model.name:  # the operator's own code: try it here, and permit it to the nodes
+    if ":" in settings.model.name:  # the operator's own code: try it before anything is started
         build_discriminator(settings.model, seed=0)
-        settings = replace(settings, node=replace(settings.node, model=settings.model.name))
     run = RunDirectory.create(out, "swarm", settings.training.seed, force)
-    return PreparedSwarm(settings, SwarmOptions(run, real, images))
+    return PreparedSwarm(settings, SwarmOptions(run, real, images), tuple(sorted(explicit & OWN_TO_A_SWARM)))
 
 
 def run_swarm(prepared: PreparedSwarm, display: Display) -> dict[str, Any]:
@@ -63,14 +65,16 @@ def run_swarm(prepared: PreparedSwarm, display: Display) -> dict[str, Any]:
     def stop(_number: int, _frame: object) -> None:
         nonlocal stops
         stops += 1
-        swarm.stop() if stops == 1 else swarm.end()
-        if stops > 1:
+        if stops > 1 or not swarm.endpoint:  # twice, or before anything was learned
             raise SystemExit(ExitCode.UNEXPECTED)
+        swarm.stop()
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
     count = prepared.settings.swarm.nodes
     display.say(f"starting a hub and {count} nodes; the run directory is {prepared.run.path}")
+    if prepared.ignored:
+        display.say(f"a swarm decides these itself, what was set is not used: {', '.join(prepared.ignored)}")
     try:
         with display:
             swarm.start()

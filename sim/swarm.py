@@ -51,16 +51,18 @@ class Swarm:
     """Hub and nodes as child processes. `start`, then `watch` until it returns; `end` in any case."""
 
     def __init__(self, settings: Settings, options: SwarmOptions) -> None:
-        bind = replace(settings.hub, bind=LOOPBACK, nodes_min=settings.swarm.nodes)
-        self.settings = replace(settings, hub=bind)
+        hub = replace(settings.hub, bind=LOOPBACK, nodes_min=settings.swarm.nodes)
+        node = replace(settings.node, model=settings.model.name)  # the operator's own code is permitted to the nodes
+        self.settings = replace(settings, hub=hub, node=node)
         self.run = options.run
         self.nodes: dict[NodeId, Child] = {}
         self.hub: Child | None = None
         self.endpoint = ""
         self._options = options
-        self.run.logs.mkdir(mode=0o700, exist_ok=True)
+        for folder in (self.run.logs, self.run.state, self.run.state / "nodes"):
+            folder.mkdir(mode=0o700, exist_ok=True)
         self._hub_store, self._hub_keys = HubStore.create(self.state / "hub")
-        self._ended: set[NodeId] = set()
+        self._forlorn: Failed | None = None  # no node was left
         self._journal_read = 0
 
     @property
@@ -84,7 +86,6 @@ class Swarm:
         self._hub_store.add(node, store.keys().public)
         settings = replace(self.settings.node, hub=self.endpoint)
         options = NodeOptions(store.folder, self._hub_keys.public)
-        self._ended.discard(node)
         self.nodes[node] = Child(
             node, lambda: _report(run_node(settings, options, shard, tell)), self.run.logs / f"{node}.log"
         )
@@ -102,6 +103,8 @@ class Swarm:
             time.sleep(LOOK_EVERY_S)
         self._wait_for_nodes()
         self._show(display)
+        if self._forlorn is not None:
+            raise self._forlorn
         return self._result()
 
     def stop(self) -> None:
@@ -143,7 +146,7 @@ class Swarm:
 
     def _start_hub(self) -> None:
         reading, writing = os.pipe()
-        options = HubOptions(self.state / "hub", self.run, "swarm")
+        options = HubOptions(self.state / "hub", lambda: self.run, "swarm")
 
         def announce(note: Note) -> None:
             tell(note)
@@ -163,19 +166,17 @@ class Swarm:
             raise self._hub_failed("the hub did not start")
 
     def _check_nodes(self) -> None:
-        for node, child in self.nodes.items():
-            if child.exit_code not in (None, 0) and node not in self._ended:
-                self._ended.add(node)
-        alive = any(child.exit_code is None for child in self.nodes.values())
-        if not alive and self.status().get("phase") in (None, "waiting", "training"):
+        """If every node has failed and the hub has noticed, there is nothing to wait for: the hub is to finish."""
+        failed = all(child.exit_code not in (None, 0) for child in self.nodes.values())
+        if failed and self._forlorn is None and not self._hub_sees_nodes():
             first = next(iter(self.nodes.values()))
+            code = first.exit_code if first.exit_code in set(ExitCode) else ExitCode.UNEXPECTED
+            text = f"no node is left to train with; {first.name} said last: {first.last_words()} ({first.log})"
+            self._forlorn = Failed(ExitCode(code or ExitCode.UNEXPECTED), text)
             self.stop()
-            raise Failed(
-                ExitCode(max(1, first.exit_code or 1))
-                if (first.exit_code or 0) in set(ExitCode)
-                else ExitCode.UNEXPECTED,
-                f"no node is left to train with; {first.name} said last: {first.last_words()} ({first.log})",
-            )
+
+    def _hub_sees_nodes(self) -> bool:
+        return any(node["state"] == "active" for node in self.status().get("nodes", {}).values())
 
     def _wait_for_nodes(self) -> None:
         until = time.monotonic() + NODES_END_MAX_S

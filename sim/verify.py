@@ -6,6 +6,7 @@ permuted, and real processes over real sockets.
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from mdgan_edge.data.shards import parse_shard, shard_text, take
 from mdgan_edge.data.sources import load
 from mdgan_edge.gan.models import resolve
 from mdgan_edge.gan.saved import load_generator
-from mdgan_edge.messages import ModelSettings, NodeId
+from mdgan_edge.messages import NodeId
 from mdgan_edge.reference import ReferenceResult, md_gan
 from mdgan_edge.rundir import RunDirectory
 from mdgan_edge.settings import Settings
@@ -50,31 +51,44 @@ class Check:
         return max(self.generator, *self.discriminators.values())
 
 
-def verify(models: tuple[str, ...], worlds: tuple[str, ...], nodes: int, steps: int, seed: int) -> list[Check]:
-    """Every model in every world."""
+@dataclass(frozen=True, slots=True)
+class SwarmSize:
+    """How many nodes train for how many steps from which seed."""
+
+    nodes: int
+    steps: int
+    seed: int
+
+
+def verify(
+    models: tuple[str, ...], worlds: tuple[str, ...], size: SwarmSize, overrides: Mapping[str, object]
+) -> list[Check]:
+    """Every model in every world. `overrides` are further settings by dotted key."""
     torch.set_num_threads(1)
     checks = []
     for model in models:
-        settings = _settings(model, nodes, steps, seed)
-        shards = _shards(nodes, seed)
-        expected = md_gan(settings, {node: _tensors(shard) for node, shard in shards.items()}, steps)
+        settings = _settings(model, size, overrides)
+        shards = _shards(size.nodes, size.seed)
+        tensors = {node: _tensors(shard, settings) for node, shard in shards.items()}
+        expected = md_gan(settings, tensors, size.steps)
         for world in worlds:
             generator, discriminators = _trained(world, settings, shards)
             checks.append(_compare(model, world, expected, generator, discriminators))
     return checks
 
 
-def _settings(model: str, nodes: int, steps: int, seed: int) -> Settings:
-    overrides: dict[str, object] = {
+def _settings(model: str, size: SwarmSize, overrides: Mapping[str, object]) -> Settings:
+    fixed: dict[str, object] = {
         "mode": "sync",
-        "training.steps": steps,
-        "training.seed": seed,
-        "hub.nodes_min": nodes,
-        "hub.evaluate_every": steps + 1,
-        "swarm.nodes": nodes,
+        "model.name": model,
+        "training.steps": size.steps,
+        "training.seed": size.seed,
+        "hub.nodes_min": size.nodes,
+        "hub.evaluate_every": size.steps + 1,
+        "swarm.nodes": size.nodes,
     }
-    settings = load_settings(None, {}, overrides)
-    return replace(settings, model=resolve(ModelSettings(name=model)))
+    settings = load_settings(None, {}, {**overrides, **fixed})
+    return replace(settings, model=resolve(settings.model))
 
 
 def _shards(nodes: int, seed: int) -> dict[NodeId, Images]:
@@ -83,8 +97,9 @@ def _shards(nodes: int, seed: int) -> dict[NodeId, Images]:
     return {node: take(images, spec, seed) for node, spec in specs.items()}
 
 
-def _tensors(shard: Images) -> tuple[torch.Tensor, torch.Tensor | None]:
-    return torch.from_numpy(to_unit(shard.x)), None if shard.y is None else torch.from_numpy(shard.y)
+def _tensors(shard: Images, settings: Settings) -> tuple[torch.Tensor, torch.Tensor | None]:
+    labelled = shard.y is not None and settings.model.classes > 0
+    return torch.from_numpy(to_unit(shard.x)), torch.from_numpy(shard.y) if labelled else None
 
 
 def _trained(world: str, settings: Settings, shards: Mapping[NodeId, Images]) -> tuple[State, dict[NodeId, State]]:
@@ -110,7 +125,7 @@ def _train_over_sockets(settings: Settings, shards: Mapping[NodeId, Images]) -> 
             swarm.watch(None)
         finally:
             swarm.end()
-        generator = load_generator(run.generator).module
+        generator = load_generator(run.generator, settings.model.name).module
         return generator, {node: _saved_module(run.state / "nodes" / node) for node in shards}
 
 
@@ -124,10 +139,17 @@ def _saved_module(folder: Path) -> State:
 def _compare(
     model: str, world: str, expected: ReferenceResult, generator: State, discriminators: Mapping[NodeId, State]
 ) -> Check:
-    nodes = {node: _difference(state, discriminators[node]) for node, state in expected.discriminators.items()}
-    return Check(model, world, _difference(expected.generator, generator), nodes)
+    nodes = {node: difference(state, discriminators[node]) for node, state in expected.discriminators.items()}
+    return Check(model, world, difference(expected.generator, generator), nodes)
 
 
-def _difference(expected: State, found: State) -> float:
+def difference(expected: State, found: State) -> float:
+    """The largest absolute difference of any value; inf if a value is not finite."""
     assert expected.keys() == found.keys()
-    return max(float((expected[name].double() - found[name].double()).abs().max()) for name in expected)
+    return max(_distance(expected[name], found[name]) for name in expected)
+
+
+def _distance(expected: torch.Tensor, found: torch.Tensor) -> float:
+    """inf if anything is not finite: no comparison may pass because both have diverged."""
+    difference = (expected.double() - found.double()).abs()
+    return float(difference.max()) if bool(torch.isfinite(difference).all()) else math.inf

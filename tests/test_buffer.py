@@ -18,6 +18,8 @@ from tests.hub_world import ALICE, BOB, CAROL, gradient
 
 NOW = nanos(1)
 
+OLDEST = Version(0)  # somebody still works on the first version
+
 
 def entry(task: int, node: NodeId, version: int, index: int = 0, weight: float = 1.0) -> Entry:
     return Entry(TaskId(task), Contribution(node, Version(version), index, weight, gradient()), 0.5, 0.25)
@@ -39,19 +41,25 @@ ENTRIES = (entry(1, BOB, 4), entry(4, ALICE, 5, index=1), entry(3, ALICE, 5), en
 
 @pytest.mark.parametrize("order", list(permutations(ENTRIES)))
 def test_the_merge_order_is_version_then_batch_then_node_whatever_came_first(order: tuple[Entry, ...]) -> None:
-    taken = filled(*order).take(settings(), Version(5), live=4)
+    taken = filled(*order).take(settings(), Version(5), live=4, oldest=OLDEST)
     assert [one.task_id for one in taken.merged] == [1, 3, 2, 4]
 
 
 def test_the_divisor_is_the_number_merged_not_the_number_of_nodes() -> None:
     for merged in (1, 2, 3):
-        step = filled(*ENTRIES[1 : 1 + merged]).take(settings(staleness_weight="none"), Version(5), live=10).step
+        step = (
+            filled(*ENTRIES[1 : 1 + merged])
+            .take(settings(staleness_weight="none"), Version(5), live=10, oldest=OLDEST)
+            .step
+        )
         assert step is not None
         assert step.divisor == merged
 
 
 def test_the_weight_is_alpha_times_clipping_and_the_divisor_knows_no_clipping() -> None:
-    taken = filled(entry(1, ALICE, 4, weight=0.1), entry(2, BOB, 5)).take(settings(), Version(5), live=2)
+    taken = filled(entry(1, ALICE, 4, weight=0.1), entry(2, BOB, 5)).take(
+        settings(), Version(5), live=2, oldest=Version(0)
+    )
     contributions = (
         Contribution(ALICE, Version(4), 0, 0.05, gradient()),
         Contribution(BOB, Version(5), 0, 1.0, gradient()),
@@ -61,18 +69,18 @@ def test_the_weight_is_alpha_times_clipping_and_the_divisor_knows_no_clipping() 
 
 def test_what_has_grown_stale_is_set_apart() -> None:
     old, fresh = entry(1, ALICE, 2), entry(2, BOB, 3)
-    taken = filled(old, fresh).take(settings(), Version(5), live=2)
+    taken = filled(old, fresh).take(settings(), Version(5), live=2, oldest=OLDEST)
     assert (taken.merged, taken.stale) == ((fresh,), (old,))
 
 
 def test_a_buffer_of_stale_feedback_makes_no_step() -> None:
     old = entry(1, ALICE, 2)
-    assert filled(old).take(settings(), Version(5), live=2) == Taken((), (old,), None)
+    assert filled(old).take(settings(), Version(5), live=2, oldest=OLDEST) == Taken((), (old,), None)
 
 
 def test_the_oldest_snapshot_still_needed_follows_tau() -> None:
     for version, oldest in ((0, 0), (1, 0), (2, 1), (9, 8)):
-        step = filled(entry(1, ALICE, version)).take(settings(), Version(version), live=1).step
+        step = filled(entry(1, ALICE, version)).take(settings(), Version(version), live=1, oldest=OLDEST).step
         assert step is not None
         assert step.oldest == oldest
 
@@ -81,7 +89,7 @@ def test_the_wait_begins_with_the_first_entry_after_the_buffer_was_emptied() -> 
     buffer = filled(*ENTRIES)
     buffer.add(entry(9, BOB, 5), nanos(2))
     assert buffer.first_at == NOW
-    buffer.take(settings(), Version(5), live=4)
+    buffer.take(settings(), Version(5), live=4, oldest=OLDEST)
     buffer.add(entry(10, BOB, 6), nanos(3))
     assert buffer.first_at == nanos(3)
 
@@ -90,7 +98,7 @@ def test_a_purge_forgets_one_node_only() -> None:
     buffer = filled(*ENTRIES)
     buffer.purge(ALICE)
     assert (len(buffer), buffer.held_by(ALICE), buffer.held_by(BOB)) == (2, 0, 1)
-    assert [one.task_id for one in buffer.take(settings(), Version(5), live=4).merged] == [1, 2]
+    assert [one.task_id for one in buffer.take(settings(), Version(5), live=4, oldest=OLDEST).merged] == [1, 2]
 
 
 @given(st.lists(st.one_of(st.tuples(st.sampled_from([ALICE, BOB]), st.integers(0, 5)), st.none()), max_size=40))
@@ -98,7 +106,7 @@ def test_every_entry_leaves_the_buffer_exactly_once(moves: list[tuple[NodeId, in
     buffer, left, added = FeedbackBuffer(), list[int](), 0
     for move in [*moves, None]:
         if move is None:
-            taken = buffer.take(settings(), Version(5), live=2)
+            taken = buffer.take(settings(), Version(5), live=2, oldest=OLDEST)
             left += [one.task_id for one in (*taken.merged, *taken.stale)]
             assert (len(buffer), buffer.held_by(ALICE), buffer.held_by(BOB)) == (0, 0, 0)
         else:

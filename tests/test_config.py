@@ -48,10 +48,10 @@ def test_a_flag_wins_over_the_environment_and_the_environment_over_the_file(tmp_
 
 
 def test_explain_names_the_origin_of_every_setting(tmp_path: Path) -> None:
-    file = write(tmp_path, "[hub]\nsamples = 7\n")
+    file = write(tmp_path, "[hub]\nsamples = 70\n")
     explained = explain(file, {"MDGAN_TRAINING_SEED": "5"}, {"training.quorum": 3})
     assert list(explained) == list(config.KEYS)
-    assert explained["hub.samples"] == Explained(7, str(file))
+    assert explained["hub.samples"] == Explained(70, str(file))
     assert explained["training.seed"] == Explained(5, "environment MDGAN_TRAINING_SEED")
     assert explained["training.quorum"] == Explained(3, "flag")
     assert explained["hub.bind"] == Explained("tcp://127.0.0.1:5755", "default")
@@ -218,8 +218,13 @@ def test_quorum_min_above_a_counted_quorum_is_a_contradiction() -> None:
 
 
 def test_a_node_is_not_given_up_before_it_is_suspected() -> None:
-    text = complaint(overrides={"hub.heartbeat_s": 10})
-    assert text.startswith("hub.death_timeout_s = 30.0 (default) must exceed hub.heartbeat_s = 10.0 (flag)")
+    text = complaint(overrides={"hub.heartbeat_s": 9, "hub.suspect_after_missed": 4})
+    assert text.startswith("hub.death_timeout_s = 30.0 (default) must exceed hub.heartbeat_s = 9.0 (flag)")
+
+
+def test_a_lease_is_longer_than_a_heartbeat() -> None:
+    text = complaint(overrides={"hub.lease_s": 1.5})
+    assert text.startswith("hub.lease_s = 1.5 (flag) must exceed hub.heartbeat_s = 2.0 (default)")
 
 
 def test_the_defaults_round_trip(tmp_path: Path) -> None:

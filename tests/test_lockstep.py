@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from functools import cache
 from typing import Any
@@ -19,6 +20,8 @@ from mdgan_edge.messages import ModelSettings, NodeId
 from mdgan_edge.reference import Shard, md_gan
 from mdgan_edge.settings import EXACT_REDUCTION, Settings, TrainingSettings
 from sim.lockstep import Lockstep
+from sim.verify import Check
+from sim.verify import difference as difference_of_states
 
 torch.set_num_threads(1)
 
@@ -247,3 +250,11 @@ def test_the_same_shuffle_gives_the_same_weights() -> None:
 def shuffled() -> dict[str, State]:
     """An asynchronous run to compare others with."""
     return states(run(settings(**ASYNC), shards(), 1))
+
+
+def test_weights_that_are_not_numbers_never_count_as_equal() -> None:
+    good, broken = torch.zeros(3), torch.tensor([0.0, math.nan, 0.0])
+    assert difference_of_states({"a": good, "b": good}, {"a": good, "b": good}) == 0.0
+    assert difference_of_states({"a": good, "b": good}, {"a": good, "b": broken}) == math.inf
+    assert difference_of_states({"a": broken}, {"a": broken}) == math.inf
+    assert Check("mlp", "memory", 0.0, {NodeId("n"): math.inf}).max_abs_diff == math.inf

@@ -99,6 +99,34 @@ def test_two_killed_nodes_and_a_newcomer_change_the_divisor_and_are_named(shells
     assert {age for step in steps for age in step["staleness"]} == {0}
 
 
+def test_a_node_killed_shortly_before_the_end_does_not_spoil_the_run(shells: Shells) -> None:
+    quick = ("--set", "hub.data=none", "--set", "training.quorum=1")
+    swarm = shells.start("mdgan-sim", "swarm", "--nodes", "2", "--steps", "150", "--out", "run", *quick)
+    status_file = "run/state/nodes/node-1/status.json"
+    shells.until(lambda: "pid" in shells.json(status_file), "the node's status")
+    os.kill(shells.json(status_file)["pid"], signal.SIGKILL)
+    code, said = ended(swarm)
+    assert code == 0, said
+    report = shells.json("run/run.json")
+    assert (report["outcome"], report["version"]) == ("completed", 150)
+    assert {node: facts["state"] == "left" for node, facts in report["nodes"].items()} == {
+        "node-0": True,
+        "node-1": False,
+    }
+
+
+def test_a_swarm_without_nodes_ends_and_says_why(shells: Shells) -> None:
+    swarm = shells.start("mdgan-sim", "swarm", "--nodes", "2", "--steps", "100000", "--out", "run", *QUICK)
+    for node in ("node-0", "node-1"):
+        status_file = f"run/state/nodes/{node}/status.json"
+        shells.until(lambda file=status_file: "pid" in shells.json(file), "the node's status")
+        os.kill(shells.json(status_file)["pid"], signal.SIGKILL)
+    code, said = ended(swarm)
+    assert code == 1
+    assert "Error: no node is left to train with" in said
+    assert shells.json("run/run.json")["outcome"] == "stopped"
+
+
 def test_ctrl_c_ends_a_swarm_cleanly_and_keeps_what_was_learned(shells: Shells) -> None:
     swarm = shells.start("mdgan-sim", "swarm", "--nodes", "2", "--steps", "100000", "--out", "run", *QUICK)
     shells.until(lambda: len(steps_of(shells.folder / "run")) > 3, "the first steps")
@@ -236,13 +264,24 @@ def test_a_node_that_does_not_fit_is_told_what_to_do(by_hand: HandMade, words: t
     assert "Traceback" not in said
 
 
-def test_a_port_in_use_is_explained(by_hand: HandMade) -> None:
-    by_hand.start_hub("--steps", "100000")
-    taken = by_hand.shells.json("run/status.json")["endpoint"]
-    by_hand.shells.run("mdgan-hub", "init", "other")
-    words = ("mdgan-hub", "run", "--out", "second", "--bind", taken, *QUICK)
-    said = by_hand.shells.run(*words, "--state", "other", code=78)
-    assert taken in said
-    assert "Traceback" not in said
-    in_use = by_hand.shells.run(*words, "--state", "hub", "--force", code=75)
-    assert "another mdgan-hub uses hub" in in_use
+def test_a_hub_that_cannot_start_leaves_what_is_there_alone(by_hand: HandMade) -> None:
+    hub = by_hand.start_hub("--steps", "100000")
+    shells = by_hand.shells
+    taken = shells.json("run/status.json")["endpoint"]
+    shells.run("mdgan-hub", "init", "other")
+    (shells.folder / "old").mkdir()
+    (shells.folder / "old/run.json").write_text("{}")
+    words = ("mdgan-hub", "run", *QUICK, "--force", "--bind")
+    in_use = shells.run(*words, taken, "--state", "other", "--out", "old", code=78)
+    assert taken in in_use
+    assert "Traceback" not in in_use
+    assert [path.name for path in (shells.folder / "old").iterdir()] == ["run.json"]
+    same_state = shells.run(*words, "tcp://127.0.0.1:*", "--state", "hub", "--out", "old", code=75)
+    assert "another mdgan-hub uses hub" in same_state
+    same_run = shells.run(*words, "tcp://127.0.0.1:*", "--state", "other", "--out", "run", code=78)
+    assert "a run goes on in run" in same_run
+    assert (shells.folder / "run/config.toml").exists()
+    assert json.loads(shells.run("mdgan-hub", "status", "run", "--json"))["running"] is True
+    hub.kill()
+    hub.wait()
+    assert "The hub is not running" in shells.run("mdgan-hub", "status", "run")
