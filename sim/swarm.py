@@ -101,7 +101,8 @@ class Swarm:
             self._check_nodes()
             self._show(display)
             time.sleep(LOOK_EVERY_S)
-        self._wait_for_nodes()
+        if self.hub.exit_code == 0:
+            self._wait_for_nodes()
         self._show(display)
         if self._forlorn is not None:
             raise self._forlorn
