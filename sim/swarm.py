@@ -26,7 +26,7 @@ from mdgan_edge.data.shards import parse_shard, shard_text, take
 from mdgan_edge.display import Display
 from mdgan_edge.errors import ExitCode, Failed
 from mdgan_edge.messages import NodeId
-from mdgan_edge.rundir import RunDirectory
+from mdgan_edge.rundir import RunDirectory, write_json
 from mdgan_edge.settings import Settings
 from nodes.service import NodeOptions, run_node
 from nodes.store import NodeStore
@@ -187,6 +187,8 @@ class Swarm:
     def _result(self) -> dict[str, Any]:
         assert self.hub is not None
         if self.hub.exit_code != 0:
+            if not self.run.run_json.exists():  # it died without a word: its last status has to speak for it
+                write_json(self.run.run_json, {**self.status(), "outcome": "failed"})
             raise self._hub_failed("the hub failed")
         report: dict[str, Any] = json.loads(self.run.run_json.read_text())
         return report
@@ -195,7 +197,8 @@ class Swarm:
         assert self.hub is not None
         code = self.hub.exit_code
         known = code if code in set(ExitCode) and code else ExitCode.UNEXPECTED
-        return Failed(ExitCode(known), f"{what}: {self.hub.last_words()} ({self.hub.log})")
+        why = self.hub.last_words() if code is None or code >= 0 else f"ended by {signal.Signals(-code).name}"
+        return Failed(ExitCode(known), f"{what}: {why} ({self.hub.log})")
 
 
 def node_name(rank: int, count: int) -> NodeId:

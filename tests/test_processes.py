@@ -127,6 +127,17 @@ def test_a_swarm_without_nodes_ends_and_says_why(shells: Shells) -> None:
     assert shells.json("run/run.json")["outcome"] == "stopped"
 
 
+def test_a_swarm_whose_hub_is_killed_says_so_and_keeps_a_record(shells: Shells) -> None:
+    swarm = shells.start("mdgan-sim", "swarm", "--nodes", "2", "--steps", "100000", "--out", "run", *QUICK)
+    shells.until(lambda: shells.json("run/status.json").get("version", 0) > 0, "the first step")
+    os.kill(shells.json("run/status.json")["pid"], signal.SIGKILL)
+    code, said = ended(swarm)
+    assert code == 1
+    assert "Error: the hub failed: ended by SIGKILL" in said
+    report = shells.json("run/run.json")
+    assert (report["outcome"], sorted(report["nodes"])) == ("failed", ["node-0", "node-1"])
+
+
 def test_ctrl_c_ends_a_swarm_cleanly_and_keeps_what_was_learned(shells: Shells) -> None:
     swarm = shells.start("mdgan-sim", "swarm", "--nodes", "2", "--steps", "100000", "--out", "run", *QUICK)
     shells.until(lambda: len(steps_of(shells.folder / "run")) > 3, "the first steps")
