@@ -167,17 +167,21 @@ class Swarm:
             raise self._hub_failed("the hub did not start")
 
     def _check_nodes(self) -> None:
-        """If every node has failed and the hub has noticed, there is nothing to wait for: the hub is to finish."""
-        failed = all(child.exit_code not in (None, 0) for child in self.nodes.values())
-        if failed and self._forlorn is None and not self._hub_sees_nodes():
-            first = next(iter(self.nodes.values()))
-            code = first.exit_code if first.exit_code in set(ExitCode) else ExitCode.UNEXPECTED
-            text = f"no node is left to train with; {first.name} said last: {first.last_words()} ({first.log})"
-            self._forlorn = Failed(ExitCode(code or ExitCode.UNEXPECTED), text)
-            self.stop()
+        """If every node has ended and the hub still waits for nodes, it waits in vain: it is to finish."""
+        ended = all(child.exit_code is not None for child in self.nodes.values())
+        if not ended or self._forlorn is not None or not self._hub_waits_for_nodes():
+            return
+        children = sorted(self.nodes.values(), key=lambda child: child.exit_code == 0)  # one that failed says more
+        code = children[0].exit_code if children[0].exit_code in set(ExitCode) else ExitCode.UNEXPECTED
+        said = f"{children[0].name} said last: {children[0].last_words()} ({children[0].log})"
+        text = f"no node is left to train with; {said}"
+        self._forlorn = Failed(ExitCode(code or ExitCode.UNEXPECTED), text)
+        self.stop()
 
-    def _hub_sees_nodes(self) -> bool:
-        return any(node["state"] == "active" for node in self.status().get("nodes", {}).values())
+    def _hub_waits_for_nodes(self) -> bool:
+        status = self.status()
+        active = any(node["state"] == "active" for node in status.get("nodes", {}).values())
+        return status.get("phase") in ("waiting", "training") and not active
 
     def _wait_for_nodes(self) -> None:
         until = time.monotonic() + NODES_END_MAX_S
