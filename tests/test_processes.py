@@ -16,7 +16,14 @@ from mdgan_edge.data.sources import load
 from mdgan_edge.journal import read
 from tests.shells import Shells, ended, interrupt
 
-QUICK = ("--set", "hub.data=none", "--set", "hub.heartbeat_s=0.3", "--set", "hub.death_timeout_s=3")
+# Nodes are missed after 2 s: soon enough for a test, late enough for a machine that is busy.
+QUICK_SETTINGS = {
+    "hub.data": "none",
+    "hub.heartbeat_s": "0.5",
+    "hub.suspect_after_missed": "4",
+    "hub.death_timeout_s": "4",
+}
+QUICK = tuple(word for key, value in QUICK_SETTINGS.items() for word in ("--set", f"{key}={value}"))
 
 
 def key_of(said: str) -> str:
