@@ -277,7 +277,8 @@ class HubCore:
                 return [] if result.finite else self._diverged()
             case Stepped():
                 self.training.stepped(result)
-                return self._evaluate_if_due()
+                figures = {"version": result.version, "gradient_norm": result.gradient_norm, "seconds": result.seconds}
+                return [Measure("stepped", figures), *self._evaluate_if_due()]
             case Evaluated(version, scores, _, trouble):
                 self.evaluations.done(result)
                 lost = [Note("not_saved", trouble, {"version": version}, "warning")] if trouble else []

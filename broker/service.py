@@ -114,7 +114,9 @@ def run_hub(
             "run_id": facts.run_id,
             "wall_s": time.monotonic() - started,
             "bytes": byte_report(endpoint.counts),
+            "undelivered": undelivered_report(endpoint.counts),
             "noise_fid": scorer.noise_fid() if scorer is not None else None,
+            "classifier_accuracy": scorer.accuracy if scorer is not None else None,
         }
         write_json(run.run_json, report)
         journal.close()
@@ -131,6 +133,15 @@ def byte_report(counts: Counts) -> dict[str, int]:
         "tasks": counts.bytes_sent["Task"],
         "feedback": counts.bytes_received["Feedback"],
         "swaps": 0,
+    }
+
+
+def undelivered_report(counts: Counts) -> dict[str, int]:
+    """Messages that never arrived, as far as this end can tell."""
+    return {
+        "dropped": sum(counts.dropped.values()),
+        "unroutable": counts.unroutable,
+        "idle_transfers": counts.idle_transfers,
     }
 
 

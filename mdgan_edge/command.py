@@ -22,7 +22,7 @@ RESERVED = ("MDGAN_CONFIG", "MDGAN_OUT", "MDGAN_STATE", "MDGAN_HUB_KEY")  # vari
 IMAGE_KEYS = {"resize": "model.image_size", "channels": "model.channels"}  # options that say what images to train on
 
 TOLD = frozenset(
-    {"listening", "started", "joined", "member", "welcomed", "leaving", "stopping", "no_scores", "scores"}
+    {"listening", "started", "joined", "member", "welcomed", "leaving", "stopping", "no_scores", "shard"}
 )  # notes for people, beside warnings
 
 F = TypeVar("F", bound=Callable[..., Any])

@@ -37,12 +37,6 @@ class Failed(OperatorError):
         self.exit_code = exit_code
 
 
-class HubUnreachable(OperatorError):
-    """No hub answered within the death timeout."""
-
-    exit_code = ExitCode.HUB_UNREACHABLE
-
-
 class SelfCheckFailed(OperatorError):
     """A check of our own (verify, doctor) came out wrong."""
 
@@ -59,18 +53,6 @@ class TryLater(OperatorError):
     """Right now it cannot be done; later it may."""
 
     exit_code = ExitCode.TRY_LATER
-
-
-class ProtocolMismatch(OperatorError):
-    """Hub and node speak no common version of the protocol."""
-
-    exit_code = ExitCode.PROTOCOL_MISMATCH
-
-
-class Refused(OperatorError):
-    """The hub does not admit this node."""
-
-    exit_code = ExitCode.REFUSED
 
 
 class ConfigurationError(OperatorError):

@@ -13,7 +13,7 @@ import torch
 from mdgan_edge import __version__
 from mdgan_edge.actors import Finish, Nanos, Note
 from mdgan_edge.data.images import Images
-from mdgan_edge.data.shards import parse_shard, take
+from mdgan_edge.data.shards import describe, parse_shard, take
 from mdgan_edge.data.sources import load, part_for_node
 from mdgan_edge.journal import Journal
 from mdgan_edge.rundir import write_json
@@ -68,6 +68,7 @@ def run_node(settings: NodeSettings, options: NodeOptions, shard: Images, tell: 
     journal = Journal(options.state / "journal.jsonl", now / 1e9)
     endpoint = NodeEndpoint(settings.hub, keys, options.hub_key)
     recorder = FileRecorder(journal, None, tell)
+    recorder.note(Note("shard", describe(shard)), now / 1e9)
     service = Service(core, trainer, endpoint, recorder, lambda now: status_report(core, now))
     with signals_drain(service):
         finish = service.run(lambda status: write_json(store.status, status))

@@ -40,6 +40,7 @@ from tests.hub_world import (
     batch_of,
     errors,
     sent,
+    stepped,
     training_world,
 )
 
@@ -139,7 +140,7 @@ def completing_world() -> HubWorld:
 
 def test_after_the_last_step_comes_a_last_evaluation_then_bye_to_all_then_the_end() -> None:
     world = completing_world()
-    assert world.work() == [Run(Evaluate(Version(1), final=True))]
+    assert world.work() == [stepped(1), Run(Evaluate(Version(1), final=True))]
     assert world.work() == [
         Measure("evaluated", {"version": 1, "fid": 1.0}),
         Send(Peer(ALICE), Bye("completed"), world.header(ALICE)),
@@ -184,7 +185,7 @@ def test_a_hub_drained_during_a_step_ends_after_it() -> None:
     world.answer(ALICE)
     assert world.handle(Drain("SIGINT")) == [Note("stopping", "SIGINT")]
     assert world.handle(Drain("SIGINT")) == []
-    assert world.work() == [Run(Evaluate(Version(1), final=True))]
+    assert world.work() == [stepped(1), Run(Evaluate(Version(1), final=True))]
     assert sent(world.work(), Bye) == [(ALICE, Bye("stopped"))]
 
 

@@ -22,6 +22,7 @@ from tests.hub_world import (
     batch_of,
     gradient,
     sent,
+    stepped,
     training_world,
 )
 
@@ -37,7 +38,7 @@ def test_the_feedback_that_completes_the_quorum_starts_the_step() -> None:
         Measure("step", figures),
         Run(step),
     ]
-    assert world.work() == [Run(MakeBatches(Version(1), 2))]
+    assert world.work() == [stepped(1), Run(MakeBatches(Version(1), 2))]
     zero, one = (batch_of(Version(1), index).images for index in (0, 1))
     tasks = [Task(TaskId(3), Version(1), 10.0, 1, x_d=one, x_g=zero), Task(TaskId(4), Version(1), 60.0, 1, one, zero)]
     assert world.work() == [
@@ -212,10 +213,10 @@ def test_training_waits_for_nodes_min() -> None:
 def test_an_evaluation_comes_after_the_batches_that_keep_the_nodes_at_work() -> None:
     world = training_world(ALICE, hub={"evaluate_every": 2}, **ONE_EACH)
     world.answer(ALICE)
-    assert world.work() == [Run(MakeBatches(Version(1), 2))]
+    assert world.work() == [stepped(1), Run(MakeBatches(Version(1), 2))]
     world.work()
     world.answer(ALICE)
-    assert world.work() == [Run(MakeBatches(Version(2), 2)), Run(Evaluate(Version(2), final=False))]
+    assert world.work() == [stepped(2), Run(MakeBatches(Version(2), 2)), Run(Evaluate(Version(2), final=False))]
     assert len(sent(world.work(), Task)) == 1
 
 
