@@ -10,15 +10,14 @@ from dataclasses import dataclass
 from broker import admission, steprule
 from broker.jobs import Contribution, Step
 from mdgan_edge.actors import Nanos
-from mdgan_edge.messages import NodeId, TaskId, Version
+from mdgan_edge.messages import NodeId, Version
 from mdgan_edge.settings import TrainingSettings
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One admitted feedback: its task, what it would contribute, and the losses its node had, for the metrics."""
+    """One admitted feedback: what it would contribute, and the losses its node had, for the metrics."""
 
-    task_id: TaskId
     contribution: Contribution
     loss_d: float
     loss_g: float
@@ -73,7 +72,7 @@ def _step(merged: tuple[Entry, ...], training: TrainingSettings, version: Versio
     given = [entry.contribution for entry in merged]
     alphas = [steprule.staleness_weight(training, version - one.version) for one in given]
     weighed = tuple(
-        Contribution(one.node, one.version, one.index, alpha * one.weight, one.feedback)
+        Contribution(one.task_id, one.node, one.version, one.index, alpha * one.weight, one.feedback)
         for one, alpha in zip(given, alphas, strict=True)
     )
     scale = steprule.lr_scale(training, len(merged), live, alphas)
@@ -87,4 +86,4 @@ def _stale(entry: Entry, training: TrainingSettings, version: Version) -> bool:
 
 def _merge_order(entry: Entry) -> tuple[int, int, str, int]:
     given = entry.contribution
-    return given.version, given.index, given.node, entry.task_id
+    return given.version, given.index, given.node, given.task_id

@@ -355,7 +355,7 @@ class HubCore:
             if verdict is Verdict.MERGED:
                 member.tally.merge(self.training.version - entry.contribution.version)
             if member.present:
-                effects.append(self._send(member, Receipt(entry.task_id, verdict)))
+                effects.append(self._send(member, Receipt(entry.contribution.task_id, verdict)))
         return effects
 
     def _make_batches(self) -> list[Effect]:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from mdgan_edge.messages import NodeId, Tensor, Version
+from mdgan_edge.messages import NodeId, TaskId, Tensor, Version
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +40,9 @@ class BatchesMade:
 
 @dataclass(frozen=True, slots=True)
 class Contribution:
-    """One admitted feedback on batch `index` of `version`, with its weight alpha(s) times clipping."""
+    """One admitted feedback: the answer to `task_id` on batch `index` of `version`, weighing alpha(s) times clipping."""
 
+    task_id: TaskId
     node: NodeId
     version: Version
     index: int

@@ -120,8 +120,8 @@ class Training:
             return refused
         scale = self._norms.scale(message.feedback.norm)
         self.clipped += scale < 1
-        contribution = Contribution(member.node, task.version, task.index, scale, message.feedback)
-        self._buffer.add(Entry(message.task_id, contribution, message.loss_d, message.loss_g), now)
+        contribution = Contribution(task.task_id, member.node, task.version, task.index, scale, message.feedback)
+        self._buffer.add(Entry(contribution, message.loss_d, message.loss_g), now)
         return None
 
     def _refusal_by_standing(self, member: Member, message: Feedback) -> Verdict | None:

@@ -22,7 +22,7 @@ OLDEST = Version(0)  # somebody still works on the first version
 
 
 def entry(task: int, node: NodeId, version: int, index: int = 0, weight: float = 1.0) -> Entry:
-    return Entry(TaskId(task), Contribution(node, Version(version), index, weight, gradient()), 0.5, 0.25)
+    return Entry(Contribution(TaskId(task), node, Version(version), index, weight, gradient()), 0.5, 0.25)
 
 
 def filled(*entries: Entry) -> FeedbackBuffer:
@@ -42,7 +42,7 @@ ENTRIES = (entry(1, BOB, 4), entry(4, ALICE, 5, index=1), entry(3, ALICE, 5), en
 @pytest.mark.parametrize("order", list(permutations(ENTRIES)))
 def test_the_merge_order_is_version_then_batch_then_node_whatever_came_first(order: tuple[Entry, ...]) -> None:
     taken = filled(*order).take(settings(), Version(5), live=4, oldest=OLDEST)
-    assert [one.task_id for one in taken.merged] == [1, 3, 2, 4]
+    assert [one.contribution.task_id for one in taken.merged] == [1, 3, 2, 4]
 
 
 def test_the_divisor_is_the_number_merged_not_the_number_of_nodes() -> None:
@@ -61,8 +61,8 @@ def test_the_weight_is_alpha_times_clipping_and_the_divisor_knows_no_clipping() 
         settings(), Version(5), live=2, oldest=Version(0)
     )
     contributions = (
-        Contribution(ALICE, Version(4), 0, 0.05, gradient()),
-        Contribution(BOB, Version(5), 0, 1.0, gradient()),
+        Contribution(TaskId(1), ALICE, Version(4), 0, 0.05, gradient()),
+        Contribution(TaskId(2), BOB, Version(5), 0, 1.0, gradient()),
     )
     assert taken.step == Step(Version(5), contributions, 1.5, 1.0, Version(4))
 
@@ -98,7 +98,8 @@ def test_a_purge_forgets_one_node_only() -> None:
     buffer = filled(*ENTRIES)
     buffer.purge(ALICE)
     assert (len(buffer), buffer.held_by(ALICE), buffer.held_by(BOB)) == (2, 0, 1)
-    assert [one.task_id for one in buffer.take(settings(), Version(5), live=4, oldest=OLDEST).merged] == [1, 2]
+    merged = buffer.take(settings(), Version(5), live=4, oldest=OLDEST).merged
+    assert [one.contribution.task_id for one in merged] == [1, 2]
 
 
 @given(st.lists(st.one_of(st.tuples(st.sampled_from([ALICE, BOB]), st.integers(0, 5)), st.none()), max_size=40))
@@ -107,7 +108,7 @@ def test_every_entry_leaves_the_buffer_exactly_once(moves: list[tuple[NodeId, in
     for move in [*moves, None]:
         if move is None:
             taken = buffer.take(settings(), Version(5), live=2, oldest=OLDEST)
-            left += [one.task_id for one in (*taken.merged, *taken.stale)]
+            left += [one.contribution.task_id for one in (*taken.merged, *taken.stale)]
             assert (len(buffer), buffer.held_by(ALICE), buffer.held_by(BOB)) == (0, 0, 0)
         else:
             added += 1

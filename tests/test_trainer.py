@@ -17,7 +17,7 @@ from mdgan_edge.gan.generator import GeneratorState
 from mdgan_edge.gan.saved import load_generator
 from mdgan_edge.gan.scores import Scorer, Scores
 from mdgan_edge.gan.tensors import to_torch, to_wire
-from mdgan_edge.messages import ModelSettings, NodeId, Tensor, Version
+from mdgan_edge.messages import ModelSettings, NodeId, TaskId, Tensor, Version
 from mdgan_edge.rundir import RunDirectory
 from mdgan_edge.settings import Settings, TrainingSettings
 
@@ -33,7 +33,7 @@ def feedback(seed: int) -> Tensor:
 
 
 def given(node: str, version: int, index: int, weight: float = 1.0, seed: int = 0) -> Contribution:
-    return Contribution(NodeId(node), Version(version), index, weight, feedback(seed))
+    return Contribution(TaskId(1), NodeId(node), Version(version), index, weight, feedback(seed))
 
 
 def step(version: int, *contributions: Contribution) -> Step:

@@ -1,0 +1,63 @@
+"""What stands behind the cores in the virtual world: trainers, disks and shards of one fidelity."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any, Protocol
+
+from mdgan_edge.actors import Trainer
+from mdgan_edge.messages import NodeId
+from mdgan_edge.settings import Settings
+from sim.tokens import ARCHITECTURE, Disk, TokenHub, TokenNode
+
+SHARD_SIZE = 1_000  # images a node of tokens says it has
+
+
+class Bodies(Protocol):
+    """Makes trainers. `through_codec`: messages carry real bytes and go through encoding and decoding."""
+
+    architecture: str
+    image_shape: tuple[int, int, int]
+    through_codec: bool
+
+    def hub(self) -> Trainer:
+        """A new generator."""
+
+    def disk(self) -> Any:
+        """An empty disk for a node; it has `run_id` and `held`, and survives the node's process."""
+
+    def keep(self, disk: Any) -> Any:
+        """The disk as it is now."""
+
+    def node(self, node: NodeId, disk: Any) -> Trainer:
+        """A node's trainer that starts from this disk."""
+
+    def shard_size(self, node: NodeId) -> int:
+        """How many images the node holds."""
+
+
+class Tokens:
+    """Sizes only."""
+
+    architecture = ARCHITECTURE
+    through_codec = False
+
+    def __init__(self, settings: Settings) -> None:
+        model = settings.model
+        self.image_shape = (model.channels, model.image_size, model.image_size)
+        self._batch_shape = (settings.training.batch_size, *self.image_shape)
+
+    def hub(self) -> Trainer:
+        return TokenHub(self._batch_shape)
+
+    def disk(self) -> Disk:
+        return Disk()
+
+    def keep(self, disk: Disk) -> Disk:
+        return copy.copy(disk)
+
+    def node(self, node: NodeId, disk: Disk) -> Trainer:  # noqa: ARG002
+        return TokenNode(disk)
+
+    def shard_size(self, node: NodeId) -> int:  # noqa: ARG002
+        return SHARD_SIZE

@@ -1,0 +1,146 @@
+"""What becomes of a message on its way: delay, queueing, loss, duplication, overtaking.
+
+A message's fate is drawn from the count of messages on its own way, so one fault less leaves all other fates as they
+were. Ways keep their order as a TCP connection does, but for what is reordered on purpose.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from msgspec import structs
+
+from mdgan_edge.actors import NANOS_PER_SECOND
+from sim.chance import draw
+from sim.scenario.distributions import Constant, Distribution
+from sim.scenario.quantities import Duration
+from sim.scenario.values import Burst, LinkTerms
+
+LATENCY = Constant(Duration(1_000_000))  # where a scenario says nothing
+QUEUE_BYTES = 64_000_000  # as a node's outbox
+DRAWS = 8  # numbers each message may draw: its fate is at n*DRAWS and what follows
+REORDER_FACTOR = 3.0  # what is overtaken takes so many times its latency more
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """The terms of one way, with every question answered. `plain`: nothing but latency."""
+
+    latency: Distribution = LATENCY
+    rate: int | None = None
+    loss: float = 0.0
+    burst: Burst | None = None
+    duplicate: float = 0.0
+    reorder: float = 0.0
+    queue: int = QUEUE_BYTES
+
+    @property
+    def plain(self) -> bool:
+        return not (self.rate or self.loss or self.burst or self.duplicate or self.reorder)
+
+
+def overlay(*layers: LinkTerms) -> LinkTerms:
+    """Later layers lie over earlier ones."""
+    said: dict[str, Any] = {}
+    for layer in layers:
+        said |= {name: value for name, value in structs.asdict(layer).items() if value is not None}
+    return LinkTerms(**said)
+
+
+def settle_terms(layers: Iterable[LinkTerms]) -> Terms:
+    """What no layer says is as in Terms."""
+    said = structs.asdict(overlay(*layers))
+    return replace(Terms(), **{name: value for name, value in said.items() if value is not None})
+
+
+@dataclass(slots=True)
+class Line:
+    """A line of limited rate that one or many ways share."""
+
+    rate: int | None
+    free_at: int = 0
+
+    def take(self, size: int, now: int, queue: int) -> int | None:
+        """When the last bit has left, or None if the queue is full."""
+        if self.rate is None:
+            return now
+        start = max(now, self.free_at)
+        if (start - now) * self.rate > queue * 8 * NANOS_PER_SECOND:
+            return None
+        self.free_at = start + size * 8 * NANOS_PER_SECOND // self.rate
+        return self.free_at
+
+
+@dataclass(slots=True)
+class Way:
+    """One direction of one node's link."""
+
+    key: int  # of its stream of chance
+    layers: dict[int, LinkTerms]  # what the scenario says (number -1), and faults over it by their number
+    port: Line  # the hub's, shared
+    terms: Terms = field(init=False)
+    line: Line = field(init=False)
+    plain: bool = field(init=False)
+    sent: int = 0
+    last_at: int = 0  # arrival of the last one that keeps its place
+    bad: bool = False  # in a burst of loss
+    cuts: int = 0  # partitions that lie on it now
+    held_until: int = 0  # clogged
+
+    def __post_init__(self) -> None:
+        self.line = Line(None)
+        self._settle()
+
+    def lay(self, number: int, terms: LinkTerms) -> None:
+        """A fault changes the terms."""
+        self.layers[number] = terms
+        self._settle()
+
+    def lift(self, number: int) -> None:
+        """The fault is over."""
+        self.layers.pop(number, None)
+        self._settle()
+
+    def _settle(self) -> None:
+        self.terms = settle_terms(self.layers.values())
+        self.line.rate = self.terms.rate
+        self.plain = self.terms.plain and self.port.rate is None
+
+    def carry(self, size: int, now: int) -> tuple[int, ...] | str:
+        """The times at which copies of a message of `size` bytes arrive, or why none does."""
+        n = self.sent * DRAWS
+        self.sent += 1
+        if self.cuts:
+            return "partition"
+        if not self.plain:
+            return self._carry(size, now, n)
+        at = max(now + self.terms.latency.at(draw(self.key, n)), self.last_at, self.held_until)
+        self.last_at = at
+        return (at,)
+
+    def _carry(self, size: int, now: int, n: int) -> tuple[int, ...] | str:
+        terms = self.terms
+        if terms.loss and draw(self.key, n + 1) < terms.loss:
+            return "loss"
+        if terms.burst is not None and self._lost_in_burst(terms.burst, n):
+            return "burst"
+        left_at = self.line.take(size, now, terms.queue)
+        left_at = None if left_at is None else self.port.take(size, left_at, terms.queue)
+        if left_at is None:
+            return "queue full"
+        latency = terms.latency.at(draw(self.key, n))
+        if terms.reorder and draw(self.key, n + 2) < terms.reorder:
+            late = left_at + latency + round(REORDER_FACTOR * latency * draw(self.key, n + 3))
+            return (max(late, self.held_until),)
+        at = max(left_at + latency, self.last_at, self.held_until)
+        self.last_at = at
+        if terms.duplicate and draw(self.key, n + 4) < terms.duplicate:
+            return at, at + terms.latency.at(draw(self.key, n + 5))
+        return (at,)
+
+    def _lost_in_burst(self, burst: Burst, n: int) -> bool:
+        turns = draw(self.key, n + 6) < (burst.leave if self.bad else burst.enter)
+        self.bad = self.bad != turns
+        return self.bad and draw(self.key, n + 7) < burst.loss

@@ -1,0 +1,101 @@
+"""One machine of the virtual world: its process (if it runs), its clock, its speed, its disk and its line to the hub.
+
+Knows nothing of the heap or of other machines. A process's life: started → handles events, does its jobs one after
+the other → finished, or gone when its machine crashes; nothing of a process that is gone has any effect.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Any
+
+from mdgan_edge.actors import Core, Finish, Nanos, Peer, Trainer
+from mdgan_edge.messages import Incarnation, NodeId
+from sim.links import Way
+from sim.scenario.values import Byzantine
+
+MILLION = 1_000_000
+
+
+@dataclass(slots=True)
+class Clock:
+    """A monotonic clock that is off by a jump and runs at its own pace: local time in nanoseconds."""
+
+    since: int = 0
+    local: int = 0
+    pace: int = MILLION  # local microseconds per second
+
+    def read(self, now: int) -> Nanos:
+        """What it shows at a true time."""
+        return Nanos(self.local + (now - self.since) * self.pace // MILLION)
+
+    def when(self, local: int) -> int:
+        """The first true time at which it shows at least `local`."""
+        return self.since - (self.local - local) * MILLION // self.pace  # rounded up
+
+    def set(self, now: int, skew: int, pace: int) -> None:
+        """Jump and change the pace."""
+        self.local, self.since, self.pace = self.read(now) + skew, now, pace
+
+
+@dataclass(slots=True, eq=False)
+class Connection:
+    """One connection to the hub. `up` and `down`: whether what is on its way still arrives."""
+
+    peer: Peer
+    up: bool = True
+    down: bool = True
+
+
+@dataclass(slots=True, eq=False)
+class Process:
+    """A core and its trainer, at work. `jobs`: what is under work first, then what waits."""
+
+    core: Core
+    trainer: Trainer
+    incarnation: Incarnation
+    started_at: int
+    jobs: deque[Any] = field(default_factory=deque)
+    wake_at: int | None = None  # true time of the earliest tick on the heap that counts
+    finish: Finish | None = None
+
+
+@dataclass(slots=True, eq=False)
+class Machine:
+    """A node or the hub."""
+
+    name: NodeId
+    compute_key: int
+    up: Way | None = None  # the hub has no line of its own, it has all the others'
+    down: Way | None = None
+    process: Process | None = None
+    ended: Finish | None = None  # how its last process ended by itself
+    gone: bool = False  # for ever
+    incarnation: int = 0  # how often it has started
+    disk: Any = None
+    disk_before: Any = None  # as it was before the last save
+    connections: int = 0
+    connection: Connection = field(default_factory=lambda: Connection(Peer(NodeId(""))))
+    clock: Clock | None = None  # None: true time
+    speed: float = 1.0
+    slow: float = 1.0
+    disk_slow: float = 1.0
+    paused_until: int = 0
+    jobs_done: int = 0
+    behaviour: Byzantine | None = None
+    last_feedback: Any = None  # what a replaying node says again
+
+    def connect(self) -> None:
+        """A new connection; nothing more comes down the old one."""
+        self.connection.down = False
+        self.connections += 1
+        self.connection = Connection(Peer(self.name, b"%d" % self.connections))
+
+    def local(self, now: int) -> Nanos:
+        """What its clock shows."""
+        return Nanos(now) if self.clock is None else self.clock.read(now)
+
+    def true(self, local: int) -> int:
+        """When its clock will show that."""
+        return local if self.clock is None else self.clock.when(local)

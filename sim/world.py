@@ -1,0 +1,428 @@
+"""The virtual world: production cores on a heap of events, in integer nanoseconds that nobody waits for.
+
+Deterministic in the scenario and its seed. A job's duration is the machine's, its result is computed when it
+completes. What breaks, and when, is in the compiled scenario (sim/strikes.py plays it); what must hold is looked at by
+a Watch after every event.
+"""
+
+from __future__ import annotations
+
+import traceback
+from heapq import heappop, heappush
+from typing import Any, Protocol
+
+from broker.core import HubCore
+from broker.greeting import RunFacts
+from broker.jobs import Evaluate, MakeBatches, Step
+from mdgan_edge.actors import (
+    HUB,
+    Drain,
+    Effect,
+    Event,
+    Finish,
+    Garbled,
+    JobDone,
+    LinkDown,
+    Measure,
+    Nanos,
+    Note,
+    Received,
+    Reconnect,
+    Run,
+    Send,
+    Tick,
+)
+from mdgan_edge.errors import ExitCode
+from mdgan_edge.messages import Epoch, Feedback, Incarnation, Message, NodeId
+from mdgan_edge.service import DRAIN_MAX_S
+from mdgan_edge.settings import Settings
+from mdgan_edge.wire.codec import decode, encode
+from nodes.core import NodeCore
+from nodes.greeting import NodeFacts
+from nodes.jobs import Prepare, Save
+from sim import strikes
+from sim.bodies import Bodies
+from sim.byzantine import lies
+from sim.chance import draw, stream
+from sim.links import Line, Way, overlay
+from sim.machine import Connection, Machine, Process
+from sim.scenario.compiling import node_names
+from sim.scenario.values import Scenario
+from sim.sizes import size_of
+from sim.trace import Trace
+
+START_WITHIN_NS = 200_000_000  # nodes start within this, as processes do
+LEAST_TICK_NS = 1_000  # between two ticks of a core that wants one at once
+
+
+class Watch(Protocol):
+    """Looks on and must change nothing."""
+
+    def after(self, world: World, machine: Machine, event: Event, effects: list[Effect]) -> None:
+        """A core has handled an event; its effects are not carried out yet."""
+
+    def broke(self, world: World, machine: Machine, event: Event, why: str) -> None:
+        """A core raised."""
+
+    def started(self, world: World, machine: Machine) -> None:
+        """A process has started."""
+
+    def ended(self, world: World, machine: Machine) -> None:
+        """A process is gone: crashed, or finished (machine.ended says how)."""
+
+
+class Recorder(Protocol):
+    """Where notes and measurements go."""
+
+    def note(self, now: int, who: NodeId, note: Note) -> None:
+        """A line of the journal."""
+
+    def measure(self, now: int, who: NodeId, measure: Measure) -> None:
+        """A line of metrics."""
+
+
+class Bytes:
+    """Bytes on one direction of all links."""
+
+    def __init__(self) -> None:
+        self.sent = self.duplicated = self.received = 0
+        self.dropped: dict[str, int] = {}
+
+    def drop(self, why: str, size: int) -> None:
+        self.dropped[why] = self.dropped.get(why, 0) + size
+
+
+class Letter:
+    """A message on its way."""
+
+    __slots__ = ("connection", "event", "size", "to_hub")
+
+    def __init__(self, connection: Connection, event: Event, size: int, to_hub: bool) -> None:
+        self.connection, self.event, self.size, self.to_hub = connection, event, size, to_hub
+
+
+class World:
+    """One run. `scenario` is compiled. `run` plays it; `now`, `machines`, `hub` and `events` can be looked at after."""
+
+    def __init__(
+        self, scenario: Scenario, settings: Settings, bodies: Bodies, watch: Watch, recorder: Recorder | None = None
+    ) -> None:
+        self.scenario, self.settings, self.bodies = scenario, settings, bodies
+        self.watch, self.recorder = watch, recorder
+        self.trace = Trace()
+        self.now = 0
+        self.events = 0
+        self.epoch = 0
+        self.end_at = int(scenario.duration)
+        self.heal_at = int(scenario.heal.at) if scenario.heal is not None else None
+        self.stopped = False
+        self.up, self.down = Bytes(), Bytes()
+        self._heap: list[tuple[int, int, Any, Any, Any]] = []
+        self._seq = 0
+        links = scenario.links
+        self._ports = (Line(links.hub.up), Line(links.hub.down))
+        self._up = overlay(links.default, links.up)
+        self._down = overlay(links.default, links.down)
+        self.machines: dict[NodeId, Machine] = {}
+        self.hub = Machine(HUB.node, stream(scenario.seed, "compute", HUB.node))
+        self.hub_back_at: int | None = None  # while the hub is down: when it starts again, if ever
+
+    def run(self) -> None:
+        """To the end of the scenario, or until nothing is left to happen, or until the watch stops it."""
+        self.start_hub()
+        for name in node_names(self.scenario.nodes):
+            machine = self.add_machine(name)
+            first = round(START_WITHIN_NS * draw(stream(self.scenario.seed, "start", name), 0))
+            self.push(first, self._start_node, machine, None)
+        for number, fault in enumerate(self.scenario.fault):
+            self.push(int(fault.at or 0), self._strike, number, fault)
+        heap = self._heap
+        while heap and not self.stopped:
+            at, _, action, target, thing = heappop(heap)
+            if at > self.end_at:
+                heappush(heap, (at, 0, action, target, thing))
+                break
+            self.now = at
+            action(target, thing)
+        self.now = min(self.end_at, self.now) if self.stopped else self.end_at
+
+    def push(self, at: int, action: Any, target: Any, thing: Any) -> None:
+        """Let `action(target, thing)` happen at a true time."""
+        self._seq += 1
+        heappush(self._heap, (at, self._seq, action, target, thing))
+
+    def in_flight(self) -> tuple[int, int]:
+        """Bytes on their way up and down, counted on the heap."""
+        letters = [thing for _, _, action, _, thing in self._heap if action == self._arrive]
+        return (
+            sum(letter.size for letter in letters if letter.to_hub),
+            sum(letter.size for letter in letters if not letter.to_hub),
+        )
+
+    # --- processes ------------------------------------------------------------------------------------------------
+
+    @property
+    def hub_core(self) -> HubCore | None:
+        """The hub's core while it runs."""
+        process = self.hub.process
+        return process.core if process is not None and isinstance(process.core, HubCore) else None
+
+    def add_machine(self, name: NodeId) -> Machine:
+        """A machine with an empty disk and a line to the hub."""
+        seed = self.scenario.seed
+        machine = Machine(name, stream(seed, "compute", name))
+        machine.up = Way(stream(seed, "link", name, HUB.node), {-1: self._up}, self._ports[1])
+        machine.down = Way(stream(seed, "link", HUB.node, name), {-1: self._down}, self._ports[0])
+        machine.speed = self._speed(name)
+        machine.disk = self.bodies.disk()
+        self.machines[name] = machine
+        return machine
+
+    def _speed(self, name: NodeId) -> float:
+        sigma = self.scenario.device.speed_sigma
+        if not sigma:
+            return 1.0
+        return strikes.lognormal_factor(sigma, draw(stream(self.scenario.seed, "speed", name), 0))
+
+    def start_hub(self) -> None:
+        """A new epoch."""
+        self.epoch += 1
+        self.hub_back_at = None
+        run_id = f"{self.scenario.name}-{self.scenario.seed}-{self.epoch}"
+        facts = RunFacts(run_id, Epoch(self.epoch), self.bodies.architecture, self.bodies.image_shape)
+        core = HubCore(self.settings, facts, self.hub.local(self.now))
+        self.hub.process = Process(core, self.bodies.hub(), Incarnation(self.epoch), self.now)
+        self.watch.started(self, self.hub)
+        self._arm(self.hub, self.hub.process)
+
+    def _start_node(self, machine: Machine, _: None) -> None:
+        self.start_node(machine)
+
+    def start_node(self, machine: Machine) -> None:
+        """Start the machine's process from its disk."""
+        if machine.process is not None or machine.gone or self.hub.ended is not None:
+            return
+        machine.incarnation += 1
+        machine.ended = None
+        machine.connect()
+        facts = NodeFacts(
+            node=machine.name,
+            incarnation=Incarnation(machine.incarnation),
+            software="simulated",
+            hub="simulated",
+            public_key="",
+            shard_size=self.bodies.shard_size(machine.name),
+            image_shape=self.bodies.image_shape,
+            labels=None,
+            label_max=self.settings.model.classes - 1 if self.settings.model.classes else None,
+            model=None,
+            death_timeout_s=self.settings.node.death_timeout_s,
+        )
+        core = NodeCore(facts, machine.disk.run_id, machine.disk.held, machine.local(self.now))
+        trainer = self.bodies.node(machine.name, machine.disk)
+        machine.process = Process(core, trainer, facts.incarnation, self.now)
+        self.watch.started(self, machine)
+        self.handle(machine, Tick())
+
+    def crash(self, machine: Machine) -> None:
+        """SIGKILL. What it sent before is on its way still."""
+        if machine.process is None:
+            return
+        machine.process = None
+        machine.connection.down = False
+        self.watch.ended(self, machine)
+
+    def break_connection(self, machine: Machine) -> None:
+        """A reset: what is on its way is lost, both ends connect anew by themselves."""
+        machine.connection.up = False
+        machine.connect()
+
+    def drain(self, machine: Machine, reason: str) -> None:
+        """SIGTERM."""
+        if machine.process is not None:
+            self.push(self.now + round(DRAIN_MAX_S * 1e9), self._drain_ends, machine, machine.process)
+            self.handle(machine, Drain(reason))
+
+    def _drain_ends(self, machine: Machine, process: Process) -> None:
+        if machine.process is process:
+            self._finish(machine, Finish(ExitCode.UNEXPECTED, "stopped", "stopped without a farewell"))
+
+    # --- what happens on the heap ---------------------------------------------------------------------------------
+
+    def _strike(self, number: int, fault: Any) -> None:
+        self.trace.add(self.now, "world", f"fault {fault.__struct_config__.tag} {' '.join(fault.who)}")
+        strikes.strike(self, number, fault)
+
+    def _arrive(self, machine: Machine, letter: Letter) -> None:
+        if machine.paused_until > self.now:
+            self.push(machine.paused_until, self._arrive, machine, letter)
+            return
+        counts = self.up if letter.to_hub else self.down
+        alive = letter.connection.up if letter.to_hub else letter.connection.down
+        if machine.process is None or not alive:
+            counts.drop("process gone" if alive else "connection gone", letter.size)
+            return
+        counts.received += letter.size
+        self.handle(machine, letter.event)
+
+    def _tick(self, machine: Machine, process: Process) -> None:
+        if machine.process is not process or process.wake_at != self.now:
+            return  # of a process that is gone, or an alarm that was set again
+        process.wake_at = None
+        if machine.paused_until > self.now:
+            process.wake_at = machine.paused_until
+            self.push(machine.paused_until, self._tick, machine, process)
+            return
+        deadline = process.core.deadline()
+        if deadline is not None and machine.true(deadline) <= self.now:
+            self.handle(machine, Tick())
+        else:
+            self._arm(machine, process)
+
+    def _arm(self, machine: Machine, process: Process) -> None:
+        deadline = process.core.deadline()
+        if deadline is None:
+            return
+        at = deadline if machine.clock is None else machine.clock.when(deadline)
+        if at <= self.now:
+            at = Nanos(self.now + LEAST_TICK_NS)
+        if process.wake_at is None or at < process.wake_at:
+            process.wake_at = at
+            self.push(at, self._tick, machine, process)
+
+    def _done(self, machine: Machine, process: Process) -> None:
+        if machine.process is not process:
+            return
+        if machine.paused_until > self.now:
+            self.push(machine.paused_until, self._done, machine, process)
+            return
+        job = process.jobs.popleft()
+        if isinstance(job, Save):
+            machine.disk_before = self.bodies.keep(machine.disk)
+        result = process.trainer.do(job)
+        if process.jobs:
+            self._begin(machine, process)
+        self.handle(machine, JobDone(job, result))
+
+    def _begin(self, machine: Machine, process: Process) -> None:
+        self.push(self.now + self._duration(machine, process.jobs[0]), self._done, machine, process)
+
+    def _duration(self, machine: Machine, job: Any) -> int:
+        u = draw(machine.compute_key, machine.jobs_done)
+        machine.jobs_done += 1
+        device, server = self.scenario.device, self.scenario.server
+        match job:
+            case MakeBatches(_, count):
+                return round(server.batch.at(u) * count * machine.slow)
+            case Step():
+                return round(server.step.at(u) * machine.slow)
+            case Evaluate():
+                return round(server.evaluate.at(u) * machine.slow)
+            case Prepare():
+                return round(device.prepare.at(u) * machine.disk_slow)
+            case Save():
+                return round(device.save.at(u) * machine.disk_slow)
+            case _:
+                return round(device.task.at(u) * machine.speed * machine.slow)
+
+    # --- events and effects ---------------------------------------------------------------------------------------
+
+    def handle(self, machine: Machine, event: Event) -> None:
+        """Let a machine's core handle an event and carry out what it decides."""
+        process = machine.process
+        assert process is not None
+        self.events += 1
+        self.trace.event(self.now, machine.name, event)
+        try:
+            effects = process.core.handle(event, machine.local(self.now))
+        except Exception:  # noqa: BLE001  (a core that raises is what we are looking for)
+            self.watch.broke(self, machine, event, traceback.format_exc(limit=-3))
+            machine.process = None
+            return
+        self.watch.after(self, machine, event, effects)
+        for effect in effects:
+            self._carry(machine, process, effect)
+        if machine.process is process:
+            self._arm(machine, process)
+
+    def _carry(self, machine: Machine, process: Process, effect: Effect) -> None:
+        match effect:
+            case Send():
+                self._send(machine, effect)
+            case Run(job):
+                process.jobs.append(job)
+                if len(process.jobs) == 1:
+                    self._begin(machine, process)
+            case Note():
+                if self.recorder is not None:
+                    self.recorder.note(self.now, machine.name, effect)
+            case Measure():
+                if self.recorder is not None:
+                    self.recorder.measure(self.now, machine.name, effect)
+            case Reconnect():
+                self.break_connection(machine)
+                if self.hub.process is None:
+                    self.push(self.now + LEAST_TICK_NS, self._unreachable, machine, process)
+            case Finish():
+                self._finish(machine, effect)
+
+    def _unreachable(self, machine: Machine, process: Process) -> None:
+        if machine.process is process:
+            self.handle(machine, LinkDown("unreachable"))
+
+    def _finish(self, machine: Machine, finish: Finish) -> None:
+        assert machine.process is not None
+        machine.process.finish = machine.ended = finish
+        machine.process = None
+        if machine is not self.hub:
+            machine.connection.down = False
+        self.watch.ended(self, machine)
+
+    def _send(self, machine: Machine, send: Send) -> None:
+        if machine is not self.hub:
+            told = (send.message,) if machine.behaviour is None else lies(machine, send.message)
+            for message in told:
+                self._send_up(machine, send, message)
+            return
+        target = self.machines[send.to.node]
+        size = size_of(send.message)
+        self.down.sent += size
+        connection = target.connection
+        if connection.peer is not send.to and connection.peer != send.to:
+            self.down.drop("connection gone", size)
+            return
+        event = self._received(HUB, send, send.message)
+        assert target.down is not None
+        self._dispatch(target.down, target, Letter(connection, event, size, to_hub=False), self.down)
+
+    def _send_up(self, machine: Machine, send: Send, message: Message | Garbled) -> None:
+        peer = machine.connection.peer
+        size = size_of(message)
+        self.up.sent += size
+        if isinstance(message, Garbled):
+            event: Event = Garbled(peer, message.check, message.detail)
+        else:
+            event = self._received(peer, send, message)
+            if isinstance(message, Feedback):
+                machine.last_feedback = message
+        assert machine.up is not None
+        self._dispatch(machine.up, self.hub, Letter(machine.connection, event, size, to_hub=True), self.up)
+
+    def _received(self, sender: Any, send: Send, message: Message) -> Received:
+        if not self.bodies.through_codec:
+            return Received(sender, send.header, message)
+        header, _, read = decode(encode(send.header, 0, message))
+        return Received(sender, header, read)
+
+    def _dispatch(self, way: Way, target: Machine, letter: Letter, counts: Bytes) -> None:
+        fate = way.carry(letter.size, self.now)
+        self.trace.fate(fate)
+        if isinstance(fate, str):
+            counts.drop(fate, letter.size)
+            return
+        for copy, at in enumerate(fate):
+            if copy:
+                counts.duplicated += letter.size
+            if letter.to_hub and self.hub_back_at is not None:
+                at = max(at, self.hub_back_at)  # noqa: PLW2901  (it waits in the node's outbox)
+            self.push(at, self._arrive, target, letter)
