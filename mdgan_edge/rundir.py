@@ -25,6 +25,10 @@ CONTENT = (
     "logs",
     "state",
     "lock",
+    "scenario.toml",
+    "window.json",
+    "repro.toml",
+    "report.html",
 )
 
 

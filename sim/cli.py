@@ -1,8 +1,9 @@
-"""The command mdgan-sim: swarms on this machine."""
+"""The command mdgan-sim: swarms on this machine, and swarms in virtual time."""
 
 from __future__ import annotations
 
 import sys
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,13 @@ from mdgan_edge import __version__
 from mdgan_edge.command import IMAGE_KEYS, Command, config_options, gather, json_option, parse_assignments, print_json
 from mdgan_edge.errors import SelfCheckFailed
 
+WIDTH = 110  # of texts on a terminal
+
 
 @click.group(cls=Command, no_args_is_help=True)
 @click.version_option(__version__, prog_name="mdgan-sim")
 def main() -> None:
-    """Run whole swarms on this machine, and check what they compute."""
+    """Run whole swarms on this machine, simulate larger ones, and check what they do."""
 
 
 @main.command()
@@ -97,3 +100,110 @@ def verify(
             click.echo(f"{check.model:8} {check.world:9} largest difference {check.max_abs_diff}")
     if worst != 0.0:
         raise SelfCheckFailed(f"the swarm differs from the reference by up to {worst}: this build is not to be trusted")
+
+
+@main.command()
+@click.argument("scenario")
+@click.option("--world", type=click.Choice(["virtual"]), default="virtual", help="Virtual time, one process [virtual].")
+@click.option("--fidelity", type=click.Choice(["tokens", "toy", "full"]), help="What trains [as the scenario says].")
+@click.option(
+    "--mode", type=click.Choice(["async", "sync"]), help="sync: the paper's Algorithm 1 [as the scenario says]."
+)
+@click.option("--seed", type=click.IntRange(0), help="The seed of everything that happens [as the scenario says].")
+@click.option("--out", type=click.Path(path_type=Path), envvar="MDGAN_OUT", help="Run directory [runs/SCENARIO-SEED].")
+@click.option("--force", is_flag=True, help="Replace the run that --out holds.")
+@click.option(
+    "--look-at", metavar="TIME", help="Draw the messages around this time, such as 12.5s [the first violation]."
+)
+@click.option(
+    "--check-determinism", is_flag=True, help="Only play it twice in fresh processes and compare every event."
+)
+@click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Set any key of docs/configuration.md.")
+@json_option
+def run(
+    scenario: str,
+    world: str,  # noqa: ARG001  (there is one so far)
+    out: Path | None,
+    force: bool,
+    look_at: str | None,
+    check_determinism: bool,
+    as_json: bool,
+    **wanted: Any,
+) -> None:
+    """Play SCENARIO, a name of `mdgan-sim scenarios` or a file, in virtual time, and check that all invariants hold."""
+    from sim import running_world as running
+
+    asked = running.Wanted(scenario, **wanted)
+    if check_determinism:
+        from sim.determinism import check_determinism as check
+
+        digest = check(asked.plan().scenario)
+        print_json({"digest": digest, "equal": True}) if as_json else click.echo(f"both runs have digest {digest}")
+        return
+    found, folder = running.run_scenario(asked, out, force, running.look_time(look_at))
+    if as_json:
+        print_json(found)
+    else:
+        for line in running.summary_lines(found, folder):
+            click.echo(line)
+    running.refuse_if_failed(found)
+
+
+@main.command()
+@json_option
+def scenarios(as_json: bool) -> None:
+    """Show the named scenarios and what each is for."""
+    from sim.scenario.reading import find_scenario, shipped
+
+    found = [find_scenario(name) for name in shipped()]
+    if as_json:
+        print_json({one.name: one.about.strip() for one in found})
+        return
+    for one in found:
+        click.echo(f"{one.name}\n{textwrap.indent(textwrap.fill(one.about.strip(), WIDTH), '    ')}")
+
+
+@main.command()
+@click.argument("folder", metavar="RUN", type=click.Path(path_type=Path))
+@json_option
+def shrink(folder: Path, as_json: bool) -> None:
+    """Make a failing RUN small: fewer faults, nodes and seconds that fail the same way, as repro.toml beside it."""
+    from sim.running_world import shrink_run
+
+    told = (lambda _: None) if as_json else click.echo
+    repro, scenario, (invariant, at), runs = shrink_run(folder, told)
+    if as_json:
+        faults = len(scenario.fault)
+        print_json({"repro": str(repro), "invariant": invariant, "at_s": at / 1e9, "faults": faults, "runs": runs})
+        return
+    click.echo(
+        f"{invariant} is violated at {at / 1e9:.6f} s with {len(scenario.fault)} fault(s), {scenario.nodes} node(s)"
+    )
+    click.echo(f"again: mdgan-sim run {repro}")
+
+
+@main.group(cls=Command)
+def bench() -> None:
+    """Measure how fast things are here."""
+
+
+@bench.command(name="world")
+@click.option(
+    "--nodes", "sizes", type=click.IntRange(1, 100_000), multiple=True, help="How many nodes [100 1000 10000]."
+)
+@click.option("--events", type=click.IntRange(1000), default=300_000, show_default=True, help="Events per run.")
+@click.option("--repeat", type=click.IntRange(1, 99), default=3, show_default=True, help="Runs per size, in turn.")
+@json_option
+def bench_world(sizes: tuple[int, ...], events: int, repeat: int, as_json: bool) -> None:
+    """Events per CPU second and memory of the virtual world, plain and with all invariants looked at."""
+    from sim.bench import bench_world as measure
+
+    rows = measure(sizes or (100, 1000, 10_000), events, repeat, lambda line: click.echo(line, err=True))
+    if as_json:
+        print_json({"rows": rows})
+        return
+    for row in rows:
+        kind = "checked" if row["checked"] else "plain"
+        rate, low, high = row["events_per_cpu_s"], row["lowest"], row["highest"]
+        spread = f"{low:,.0f} to {high:,.0f} in {row['runs']} runs"
+        click.echo(f"{row['nodes']:>7} nodes  {kind:7}  {rate:>9,.0f} events/CPU s ({spread})  {row['peak_mb']:.0f} MB")

@@ -43,13 +43,14 @@ from nodes.jobs import Prepare, Save
 from sim import strikes
 from sim.bodies import Bodies
 from sim.byzantine import lies
+from sim.camera import Camera
 from sim.chance import draw, stream
 from sim.links import Line, Way, overlay
 from sim.machine import Connection, Machine, Process
 from sim.scenario.compiling import node_names
 from sim.scenario.values import Scenario
 from sim.sizes import size_of
-from sim.trace import Trace
+from sim.trace import Trace, label
 
 START_WITHIN_NS = 200_000_000  # nodes start within this, as processes do
 LEAST_TICK_NS = 1_000  # between two ticks of a core that wants one at once
@@ -69,6 +70,18 @@ class Watch(Protocol):
 
     def ended(self, world: World, machine: Machine) -> None:
         """A process is gone: crashed, or finished (machine.ended says how)."""
+
+
+class Silent:
+    """Looks at nothing."""
+
+    def after(self, world: World, machine: Machine, event: Event, effects: list[Effect]) -> None: ...
+
+    def broke(self, world: World, machine: Machine, event: Event, why: str) -> None: ...
+
+    def started(self, world: World, machine: Machine) -> None: ...
+
+    def ended(self, world: World, machine: Machine) -> None: ...
 
 
 class Recorder(Protocol):
@@ -105,10 +118,16 @@ class World:
     """One run. `scenario` is compiled. `run` plays it; `now`, `machines`, `hub` and `events` can be looked at after."""
 
     def __init__(
-        self, scenario: Scenario, settings: Settings, bodies: Bodies, watch: Watch, recorder: Recorder | None = None
+        self,
+        scenario: Scenario,
+        settings: Settings,
+        bodies: Bodies,
+        watch: Watch,
+        recorder: Recorder | None = None,
+        camera: Camera | None = None,
     ) -> None:
         self.scenario, self.settings, self.bodies = scenario, settings, bodies
-        self.watch, self.recorder = watch, recorder
+        self.watch, self.recorder, self.camera = watch, recorder, camera
         self.trace = Trace()
         self.now = 0
         self.events = 0
@@ -125,6 +144,7 @@ class World:
         self._down = overlay(links.default, links.down)
         self.machines: dict[NodeId, Machine] = {}
         self.hub = Machine(HUB.node, stream(scenario.seed, "compute", HUB.node))
+        self.last_hub_core: HubCore | None = None  # of the hub that runs, or ran last
         self.hub_back_at: int | None = None  # while the hub is down: when it starts again, if ever
 
     def run(self) -> None:
@@ -191,6 +211,7 @@ class World:
         run_id = f"{self.scenario.name}-{self.scenario.seed}-{self.epoch}"
         facts = RunFacts(run_id, Epoch(self.epoch), self.bodies.architecture, self.bodies.image_shape)
         core = HubCore(self.settings, facts, self.hub.local(self.now))
+        self.last_hub_core = core
         self.hub.process = Process(core, self.bodies.hub(), Incarnation(self.epoch), self.now)
         self.watch.started(self, self.hub)
         self._arm(self.hub, self.hub.process)
@@ -333,6 +354,8 @@ class World:
         assert process is not None
         self.events += 1
         self.trace.event(self.now, machine.name, event)
+        if self.camera is not None:
+            self.camera.event(self.now, machine.name, label(event))
         try:
             effects = process.core.handle(event, machine.local(self.now))
         except Exception:  # noqa: BLE001  (a core that raises is what we are looking for)
@@ -417,6 +440,10 @@ class World:
     def _dispatch(self, way: Way, target: Machine, letter: Letter, counts: Bytes) -> None:
         fate = way.carry(letter.size, self.now)
         self.trace.fate(fate)
+        if self.camera is not None:
+            name = letter.connection.peer.node
+            ends = (name, HUB.node) if letter.to_hub else (HUB.node, name)
+            self.camera.message(self.now, *ends, label(letter.event), fate)
         if isinstance(fate, str):
             counts.drop(fate, letter.size)
             return

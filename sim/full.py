@@ -1,0 +1,101 @@
+"""Fidelity `full`: the production trainers with torch, real images, and every message through the codec."""
+
+from __future__ import annotations
+
+import copy
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from msgspec.structs import replace
+
+from broker.service import Real, fit_to_data
+from broker.trainer import HubTrainer
+from mdgan_edge.actors import Trainer
+from mdgan_edge.data.images import Images
+from mdgan_edge.data.shards import parse_shard, shard_text, take
+from mdgan_edge.data.sources import load
+from mdgan_edge.gan.models import architecture, build_discriminator
+from mdgan_edge.gan.scores import Scorer
+from mdgan_edge.messages import HeldDiscriminator, NodeId
+from mdgan_edge.rundir import RunDirectory
+from mdgan_edge.settings import Settings
+from nodes.saved import read_discriminator
+from nodes.trainer import NodeTrainer
+
+
+@dataclass(slots=True)
+class FileDisk:
+    """A node's discriminator file; what it says is read anew each time."""
+
+    file: Path
+
+    @property
+    def run_id(self) -> str | None:
+        """The run of the saved discriminator."""
+        saved = read_discriminator(self.file)
+        return saved.run_id if saved else None
+
+    @property
+    def held(self) -> HeldDiscriminator | None:
+        """The saved discriminator."""
+        saved = read_discriminator(self.file)
+        return saved.held if saved else None
+
+
+class Full:
+    """Torch. The first `nodes` nodes get the shards a swarm of that size would give them, later ones the same again."""
+
+    through_codec = True
+
+    def __init__(self, settings: Settings, images: Images, nodes: int, real: Real | None, run: RunDirectory | None):
+        torch.set_num_threads(1)
+        self.settings = settings
+        self.architecture = architecture(build_discriminator(settings.model, seed=0))
+        self.image_shape = (settings.model.channels, settings.model.image_size, settings.model.image_size)
+        self._images, self._nodes, self._run = images, nodes, run
+        self._real = real
+        self._scorer: Scorer | None = None
+        self._shards: dict[NodeId, Images] = {}
+        self._folder = tempfile.TemporaryDirectory(prefix="mdgan-")
+        self._files = 0
+
+    def hub(self) -> Trainer:
+        if self._real is not None and self._scorer is None:
+            self._scorer = Scorer.build(*self._real, self.settings.training.seed, None)
+        return HubTrainer(self.settings, self._run, self._scorer)
+
+    def disk(self) -> FileDisk:
+        self._files += 1
+        return FileDisk(Path(self._folder.name) / f"{self._files}.safetensors")
+
+    def keep(self, disk: FileDisk) -> FileDisk:
+        kept = self.disk()
+        if disk.file.exists():
+            shutil.copyfile(disk.file, kept.file)
+        return copy.copy(kept)
+
+    def node(self, node: NodeId, disk: FileDisk) -> Trainer:
+        return NodeTrainer(node, self._shard(node), disk.file)
+
+    def shard_size(self, node: NodeId) -> int:
+        return len(self._shard(node))
+
+    def _shard(self, node: NodeId) -> Images:
+        if node not in self._shards:
+            rank = len(self._shards) % self._nodes
+            spec = parse_shard(shard_text(self.settings.swarm.shards, rank, self._nodes))
+            self._shards[node] = take(self._images, spec, self.settings.training.seed)
+        return self._shards[node]
+
+
+def load_full(settings: Settings, explicit: frozenset[str], nodes: int, run: RunDirectory | None) -> Full:
+    """Load the images and fit the model to them, as a swarm does."""
+    if "hub.data" not in explicit:
+        settings = replace(settings, hub=replace(settings.hub, data=settings.swarm.data))
+    settings, real = fit_to_data(settings, explicit)
+    size, channels = settings.model.image_size, settings.model.channels
+    images = load(settings.swarm.data, "train", settings.training.seed, size, channels)
+    return Full(settings, images, nodes, real, run)

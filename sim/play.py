@@ -1,0 +1,159 @@
+"""From a scenario to what became of it: plans it, plays it in the virtual world, and says it as run.json does."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from msgspec.structs import replace
+
+from broker.report import run_report
+from mdgan_edge.settings import Settings
+from sim.bodies import Bodies, Tokens
+from sim.camera import Camera
+from sim.invariants.checks import Checks
+from sim.scenario.compiling import compile_scenario
+from sim.scenario.drawing import draw
+from sim.scenario.reading import settings_of
+from sim.scenario.values import Fidelity, Scenario
+from sim.world import Recorder, World
+
+WHOLE = "completed"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is to be played: a compiled scenario and the settings of hub and nodes."""
+
+    scenario: Scenario
+    settings: Settings
+    explicit: frozenset[str]  # the settings somebody gave
+
+
+@dataclass(frozen=True, slots=True)
+class Played:
+    """A run that is over."""
+
+    plan: Plan
+    world: World
+    checks: Checks
+    wall_s: float
+    cpu_s: float
+
+    @property
+    def digest(self) -> str:
+        return self.world.trace.digest()
+
+    @property
+    def missed(self) -> list[str]:
+        """What the scenario said would sometimes happen, and did not."""
+        return [name for name in self.plan.scenario.expect.sometimes if not self.checks.sometimes.get(name)]
+
+
+def plan_run(
+    scenario: Scenario,
+    seed: int | None = None,
+    fidelity: Fidelity | None = None,
+    assignments: Mapping[str, object] | None = None,
+) -> Plan:
+    """Draw and compile. `assignments` are settings of the hub and nodes that go before those of the scenario."""
+    seed = scenario.seed if seed is None else seed
+    more = dict(assignments or {})
+    scenario = replace(scenario, seed=seed, fidelity=fidelity or scenario.fidelity)
+    if scenario.everything:
+        scenario = draw(scenario, seed)
+    if scenario.fidelity == "toy":
+        from sim.toy import TOY_TRAINING
+
+        scenario = replace(scenario, settings={**_training(TOY_TRAINING), **scenario.settings})
+    scenario = compile_scenario(replace(scenario, settings={**scenario.settings, **more}), seed)
+    return Plan(scenario, settings_of(scenario), frozenset(scenario.settings))
+
+
+def _training(values: Mapping[str, object]) -> dict[str, object]:
+    return {f"training.{name}": value for name, value in values.items()}
+
+
+def bodies_of(plan: Plan, run: Any = None) -> tuple[Bodies, Settings]:
+    """The trainers of the plan's fidelity, and the settings as they fit its data."""
+    match plan.scenario.fidelity:
+        case "tokens":
+            settings = replace(plan.settings, model=replace(plan.settings.model, name="tokens", classes=0))
+            return Tokens(settings), settings
+        case "toy":
+            from sim.toy_bodies import Toy
+
+            toy = Toy(plan.settings)
+            return toy, toy.settings
+        case "full":
+            from sim.full import load_full
+
+            full = load_full(plan.settings, plan.explicit, plan.scenario.nodes, run)
+            return full, full.settings
+
+
+def play(
+    plan: Plan,
+    recorder: Recorder | None = None,
+    camera: Camera | None = None,
+    run: Any = None,
+) -> Played:
+    """Play it to its end, or to the first violation."""
+    bodies, settings = bodies_of(plan, run)
+    checks = Checks(plan.scenario, settings)
+    world = World(plan.scenario, settings, bodies, checks, recorder, camera)
+    wall, cpu = time.perf_counter(), time.process_time()
+    world.run()
+    checks.finish(world)
+    return Played(plan, world, checks, time.perf_counter() - wall, time.process_time() - cpu)
+
+
+def report(played: Played, replay: str) -> dict[str, Any]:
+    """run.json."""
+    world, checks = played.world, played.checks
+    core = world.last_hub_core
+    assert core is not None
+    outcome = _outcome(played)
+    return {
+        **run_report(core),
+        "outcome": outcome,
+        "seed": played.plan.scenario.seed,
+        "scenario": played.plan.scenario.name,
+        "fidelity": played.plan.scenario.fidelity,
+        "world": "virtual",
+        "digest": played.digest,
+        "virtual_s": world.now / 1e9,
+        "wall_s": played.wall_s,
+        "cpu_s": played.cpu_s,
+        "events": world.events,
+        "epoch": world.epoch,
+        "bytes": {
+            "hub_sent": world.down.sent,
+            "hub_received": world.up.received,
+            "nodes_sent": world.up.sent,
+            "nodes_received": world.down.received,
+            "swaps": 0,
+        },
+        "undelivered_bytes": {
+            "down": dict(sorted(world.down.dropped.items())),
+            "up": dict(sorted(world.up.dropped.items())),
+        },
+        "invariants": checks.verdicts(),
+        "sometimes": dict(sorted(checks.sometimes.items())),
+        "missed": played.missed,
+        "violations": [
+            {"invariant": one.invariant, "at_s": one.at / 1e9, "who": one.who, "what": one.what}
+            for one in checks.violations
+        ],
+        "replay": replay,
+    }
+
+
+def _outcome(played: Played) -> Literal["completed", "stopped", "failed"]:
+    """`stopped`: the scenario's time ran out, as most are meant to."""
+    ended = played.world.hub.ended
+    if played.checks.violations or played.missed or (ended is not None and ended.outcome == "failed"):
+        return "failed"
+    return "stopped" if ended is None else ended.outcome

@@ -1,0 +1,167 @@
+"""What the commands `mdgan-sim run` and `shrink` do: play a scenario, leave a run directory, say what became of it."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from msgspec.structs import replace
+
+from mdgan_edge.command import parse_assignments
+from mdgan_edge.config import dump_toml
+from mdgan_edge.errors import ConfigurationError, DataError, SelfCheckFailed
+from mdgan_edge.rundir import RunDirectory, write_atomic, write_json
+from sim.camera import Camera
+from sim.play import Plan, Played, plan_run, play, report
+from sim.recording import Recording
+from sim.scenario.quantities import Duration
+from sim.scenario.reading import find_scenario, read_scenario
+from sim.scenario.values import Fidelity, Scenario
+from sim.scenario.writing import dump_scenario
+from sim.shrink import Failure, Shrinker
+
+SCENARIO_FILE = "scenario.toml"
+REPRO_FILE = "repro.toml"
+WINDOW_FILE = "window.json"
+REPORT_FILE = "report.html"
+FILM_BEFORE_NS = 3_000_000_000  # of the space-time diagram
+FILM_AFTER_NS = 500_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What the command line says."""
+
+    scenario: str
+    seed: int | None
+    fidelity: Fidelity | None
+    mode: str | None
+    assignments: tuple[str, ...]
+
+    @property
+    def replay(self) -> str:
+        """The command that does the same again."""
+        parts = ["mdgan-sim", "run", self.scenario]
+        parts += [] if self.seed is None else ["--seed", str(self.seed)]
+        parts += [] if self.fidelity is None else ["--fidelity", self.fidelity]
+        parts += [] if self.mode is None else ["--mode", self.mode]
+        for one in self.assignments:
+            parts += ["--set", one]
+        return shlex.join(parts)
+
+    def plan(self) -> Plan:
+        """Read, draw, compile."""
+        more = parse_assignments(self.assignments)
+        if self.mode is not None:
+            more["mode"] = self.mode
+        return plan_run(find_scenario(self.scenario), self.seed, self.fidelity, more)
+
+
+def run_scenario(
+    wanted: Wanted, out: Path | None, force: bool, look_at: int | None
+) -> tuple[dict[str, Any], RunDirectory]:
+    """Play it once with everything recorded, once more with the camera on if something went wrong. Returns run.json."""
+    plan = wanted.plan()
+    run = RunDirectory.create(out, plan.scenario.name, plan.scenario.seed, force)
+    write_atomic(run.path / SCENARIO_FILE, dump_scenario(plan.scenario).encode())
+    write_atomic(run.config, dump_toml(plan.settings).encode())
+    recording = Recording(run)
+    played = play(plan, recording, run=run)
+    recording.close()
+    found = report(played, wanted.replay)
+    write_json(run.run_json, found)
+    _film(plan, played, look_at, run)
+    _draw(run)
+    return found, run
+
+
+def _film(plan: Plan, played: Played, look_at: int | None, run: RunDirectory) -> None:
+    first = played.checks.violations[0] if played.checks.violations else None
+    at = look_at if first is None else first.at
+    if at is None:
+        return
+    camera = Camera(max(0, at - FILM_BEFORE_NS), at + FILM_AFTER_NS)
+    play(plan, camera=camera)
+    write_json(run.path / WINDOW_FILE, camera.film(first.invariant if first else None, first.at if first else None))
+
+
+def _draw(run: RunDirectory) -> None:
+    from sim.report.page import write_report
+
+    write_report(run.path)
+
+
+def look_time(text: str | None) -> int | None:
+    """A time on the command line, in nanoseconds."""
+    if text is None:
+        return None
+    try:
+        return int(Duration.parse(text))
+    except ValueError as error:
+        raise ConfigurationError(f"--look-at: {error}") from error
+
+
+def summary_lines(found: dict[str, Any], run: RunDirectory) -> list[str]:
+    """How it ended, for people."""
+    verdicts = list(found["invariants"].values())
+    merged = found["feedback"]["merged"]
+    speed = f"{found['events']:,} events in {found['wall_s']:.1f} s"
+    counted = (
+        f"{verdicts.count(True)} hold, {verdicts.count(False)} violated, {verdicts.count(None)} not to be seen here"
+    )
+    ended = f"{found['outcome']} at version {found['version']} after {found['virtual_s']:g} virtual seconds"
+    return [
+        f"{found['scenario']}, seed {found['seed']}: {ended}; {merged} feedbacks merged",
+        *(f"  {name}: {value:.3f}" for name, value in sorted(found["scores"].items()) if value is not None),
+        f"invariants: {counted}",
+        *violation_lines(found),
+        f"digest:     {found['digest']} ({speed})",
+        f"record:     {run.run_json}",
+        f"report:     {run.path / REPORT_FILE}",
+    ]
+
+
+def violation_lines(found: dict[str, Any]) -> list[str]:
+    """What was violated, when, by whom, and how to see it again."""
+    lines = [
+        f"VIOLATED {one['invariant']} at {one['at_s']:.6f} s by {one['who']}: {one['what']}"
+        for one in found["violations"]
+    ]
+    lines += [f"EXPECTED {name}, and it never happened" for name in found["missed"]]
+    return [*lines, f"seed {found['seed']}; again: {found['replay']}"] if lines else []
+
+
+def refuse_if_failed(found: dict[str, Any]) -> None:
+    """Raises SelfCheckFailed if an invariant is false or something expected did not happen."""
+    false = [name for name, verdict in found["invariants"].items() if verdict is False]
+    if false or found["missed"]:
+        named = [*(f"{name} is violated" for name in false), *(f"{name} never happened" for name in found["missed"])]
+        raise SelfCheckFailed(f"{'; '.join(named)}; again: {found['replay']}")
+
+
+# --- shrinking --------------------------------------------------------------------------------------------------------
+
+
+def shrink_run(folder: Path, told: Callable[[str], None]) -> tuple[Path, Scenario, Failure, int]:
+    """Write repro.toml beside a failing run: the smallest scenario found that fails for the same reason."""
+    file = RunDirectory.open(folder).path / SCENARIO_FILE
+    if not file.exists():
+        raise DataError(f"{folder} is not a run of `mdgan-sim run`: it has no {SCENARIO_FILE}")
+    shrinker = Shrinker(fails, told)
+    shrunk = shrinker.shrink(plan_run(read_scenario(file)).scenario)
+    if shrunk is None:
+        raise ConfigurationError(f"{folder} holds a run that violates nothing: there is nothing to shrink")
+    scenario, failure = shrunk
+    about = f"Violates {failure[0]} at {failure[1] / 1e9:.6f} s; shrunk from {scenario.name} in {shrinker.runs} runs."
+    repro = folder / REPRO_FILE
+    write_atomic(repro, dump_scenario(replace(scenario, about=about)).encode())
+    return repro, scenario, failure, shrinker.runs
+
+
+def fails(scenario: Scenario) -> Failure | None:
+    """Which invariant a compiled scenario violates first, and when."""
+    violations = play(plan_run(scenario)).checks.violations
+    return (violations[0].invariant, violations[0].at) if violations else None
