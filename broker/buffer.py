@@ -54,10 +54,10 @@ class FeedbackBuffer:
         node = entry.contribution.node
         self._by_node[node] = self.held_by(node) + 1
 
-    def purge(self, node: NodeId) -> None:
-        """Forget what a revoked node gave."""
+    def purge(self, node: NodeId) -> int:
+        """Forget what a node gave; how many entries that were."""
         self._entries = [entry for entry in self._entries if entry.contribution.node != node]
-        self._by_node.pop(node, None)
+        return self._by_node.pop(node, 0)
 
     def take(self, training: TrainingSettings, version: Version, live: int, oldest: Version) -> Taken:
         """Empty the buffer into one step from `version`. `oldest`: the lowest version anybody still works on."""

@@ -50,6 +50,7 @@ from mdgan_edge.messages import (
     Feedback,
     Hello,
     Message,
+    NodeId,
     Ping,
     Pong,
     Receipt,
@@ -142,6 +143,7 @@ class HubCore:
         if member is None or event.header != self._header(member) or not member.present:
             return self._no_session(event)
         if now < member.quarantined_until and not isinstance(event.message, Ping | Bye | ByeAck):
+            self.verdicts[Verdict.MALFORMED] += isinstance(event.message, Feedback)  # no answer, but a verdict
             return []
         member.peer = event.sender  # the connection may be a new one; the node behind it is proven
         effects = _noted(self.members.heard(member, now))
@@ -175,6 +177,9 @@ class HubCore:
             return [Send(sender, refusal, header), Note("refused", refusal.text, who, "warning")]
         held = hello.discriminator if hello.run_id == self.facts.run_id else None
         assigned = self.ownership.assign(sender.node, hello.incarnation, held)
+        known = self.members.get(sender.node)
+        if known is not None and hello.incarnation != known.incarnation:
+            self._fence(sender.node)  # nothing of a start that is over takes effect
         warm_up = self._warm_up() if assigned.action == "init" else None
         mine = (assigned.discriminator_id, assigned.hop)
         member = self.members.join(sender, hello, mine, warm_up, now)
@@ -182,6 +187,10 @@ class HubCore:
         welcome = self._send(member, greeting.welcome(member.node, assigned, self.settings, self.facts))
         asked_to_leave = self._ask_to_leave(member) if member.node in self._register.drained else []
         return [welcome, greeting.joined(member, assigned, hello), *asked_to_leave]
+
+    def _fence(self, node: NodeId) -> None:
+        """What this node gave and no step has taken is not to be merged."""
+        self.verdicts[Verdict.FENCED] += self.training.purge(node)
 
     def _warm_up(self) -> int:
         """What joins before the start begins with everybody else and needs none."""
@@ -259,7 +268,7 @@ class HubCore:
             if member.node in register.revoked and member.state is not MemberState.REVOKED:
                 effects.append(self._send(member, Error(ErrorCode.FORBIDDEN, "revoked at the hub", fatal=True)))
                 effects += _noted(self.members.end(member, MemberState.REVOKED, "revoked by the operator"))
-                self.training.purge(member.node)
+                self._fence(member.node)
             elif member.node in register.drained and member.present and not member.draining:
                 effects += self._ask_to_leave(member)
         return effects

@@ -40,7 +40,7 @@ class BatchesMade:
 
 @dataclass(frozen=True, slots=True)
 class Contribution:
-    """One admitted feedback: the answer to `task_id` on batch `index` of `version`, weighing alpha(s) times clipping."""
+    """One admitted feedback: the answer to `task_id`, on batch `index` of `version`; weighs alpha(s) times clipping."""
 
     task_id: TaskId
     node: NodeId

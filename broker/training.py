@@ -55,6 +55,11 @@ class Training:
     def complete(self) -> bool:
         return self.version >= self._settings.steps
 
+    @property
+    def buffered(self) -> int:
+        """How many feedbacks wait for the next step."""
+        return len(self._buffer)
+
     # --- batches and dispatch -------------------------------------------------------------------------------------
 
     def batches_wanted(self) -> MakeBatches | None:
@@ -137,9 +142,9 @@ class Training:
         full = self._buffer.held_by(member.node) >= quota_count(self._settings.quota, quorum)
         return Verdict.QUOTA if full else None
 
-    def purge(self, node: NodeId) -> None:
-        """Forget the buffered feedback of a revoked node."""
-        self._buffer.purge(node)
+    def purge(self, node: NodeId) -> int:
+        """Forget a node's buffered feedback: it was revoked, or has started anew. How many that were."""
+        return self._buffer.purge(node)
 
     # --- steps ----------------------------------------------------------------------------------------------------
 

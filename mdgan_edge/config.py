@@ -76,10 +76,15 @@ def explain(
     chosen: dict[str, Explained] = {}
     for layer in layers:  # each is checked whole: a broken file is no better for a flag that hides the break
         chosen |= {key: Explained(_checked(key, one), one.origin) for key, one in layer.items()}
-    chosen = _exact_reduction(chosen) | chosen
-    explained = {key: chosen.get(key, Explained(known.default, DEFAULT)) for key, known in KEYS.items()}
-    _refuse_contradictions(explained)
-    return explained
+    return _completed(chosen)
+
+
+def settings_from(values: Mapping[str, object], origin: str) -> Settings:
+    """The settings that these dotted keys make, over the defaults. A text counts as a flag's would."""
+    for key in values:
+        _refuse_unknown(key, origin)
+    given = {key: _Given(value, origin, is_text=isinstance(value, str)) for key, value in values.items()}
+    return _build(_completed({key: Explained(_checked(key, one), one.origin) for key, one in given.items()}))
 
 
 def flatten(settings: Settings) -> dict[str, object]:
@@ -246,6 +251,14 @@ def _shown(value: object) -> str:
             return "a table"
         case _:
             return repr(value)
+
+
+def _completed(chosen: dict[str, Explained]) -> dict[str, Explained]:
+    """Every setting: what was chosen, what the mode means, and defaults."""
+    chosen = _exact_reduction(chosen) | chosen
+    explained = {key: chosen.get(key, Explained(known.default, DEFAULT)) for key, known in KEYS.items()}
+    _refuse_contradictions(explained)
+    return explained
 
 
 # --- what does not fit together ---------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from mdgan_edge.streams import SEED_BITS, stream_seed
 
 HELLO_ANSWER_S = 5.0  # how long a HELLO may stay unanswered before the next
 BACKOFF_FIRST_S = 0.5  # full jitter between 0 and this ...
-BACKOFF_MAX_S = 30.0  # ... doubling up to this
+BACKOFF_MAX_S = 5.0  # ... doubling up to this: a hub that is back is greeted within 10 s
 DOUBLINGS_MAX = 30  # a float holds no more than 1023
 HELLO_GAP_S = 0.5  # the least time between two HELLOs
 HEARTBEAT_JITTER = 0.25  # a heartbeat comes up to this fraction early

@@ -142,6 +142,11 @@ class NodeCore:
             case _:
                 assert_never(self.phase)
 
+    @property
+    def in_hand(self) -> int:
+        """How many tasks wait or are under work."""
+        return len(self._waiting) + (self._training is not None)
+
     # --- messages -------------------------------------------------------------------------------------------------
 
     def _received(self, header: Header, message: Message, now: Nanos) -> list[Effect]:
@@ -199,8 +204,7 @@ class NodeCore:
         assert self.welcome is not None
         if self.phase is Phase.LEAVING:
             return []  # BYE gives it back
-        in_hand = len(self._waiting) + (self._training is not None)
-        if in_hand >= self.welcome.credit:
+        if self.in_hand >= self.welcome.credit:
             return [Send(HUB, Refuse(task.task_id, "busy"), self._header)]
         self._waiting[task.task_id] = task
         return []

@@ -6,6 +6,7 @@ were. Ways keep their order as a TCP connection does, but for what is reordered 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -85,9 +86,11 @@ class Way:
     plain: bool = field(init=False)
     sent: int = 0
     last_at: int = 0  # arrival of the last one that keeps its place
-    bad: bool = False  # in a burst of loss
+    bad: bool = False  # in a burst of loss, at seen_at
+    seen_at: int = 0
     cuts: int = 0  # partitions that lie on it now
     held_until: int = 0  # clogged
+    healed: bool = False
 
     def __post_init__(self) -> None:
         self.line = Line(None)
@@ -103,8 +106,15 @@ class Way:
         self.layers.pop(number, None)
         self._settle()
 
+    def heal(self) -> None:
+        """From now on nothing is lost."""
+        self.healed = True
+        self._settle()
+
     def _settle(self) -> None:
         self.terms = settle_terms(self.layers.values())
+        if self.healed:
+            self.terms = replace(self.terms, loss=0.0, burst=None)
         self.line.rate = self.terms.rate
         self.plain = self.terms.plain and self.port.rate is None
 
@@ -124,7 +134,7 @@ class Way:
         terms = self.terms
         if terms.loss and draw(self.key, n + 1) < terms.loss:
             return "loss"
-        if terms.burst is not None and self._lost_in_burst(terms.burst, n):
+        if terms.burst is not None and self._lost_in_burst(terms.burst, now, n):
             return "burst"
         left_at = self.line.take(size, now, terms.queue)
         left_at = None if left_at is None else self.port.take(size, left_at, terms.queue)
@@ -140,7 +150,11 @@ class Way:
             return at, at + terms.latency.at(draw(self.key, n + 5))
         return (at,)
 
-    def _lost_in_burst(self, burst: Burst, n: int) -> bool:
-        turns = draw(self.key, n + 6) < (burst.leave if self.bad else burst.enter)
-        self.bad = self.bad != turns
+    def _lost_in_burst(self, burst: Burst, now: int, n: int) -> bool:
+        """The two-state Markov chain in continuous time: how likely it is bad now, given how it was when last seen."""
+        pace = 1 / max(1, burst.lasts) + 1 / max(1, burst.every)
+        share = burst.lasts / max(1, burst.lasts + burst.every)
+        memory = math.exp(-pace * (now - self.seen_at))
+        self.bad = draw(self.key, n + 6) < share + (self.bad - share) * memory
+        self.seen_at = now
         return self.bad and draw(self.key, n + 7) < burst.loss

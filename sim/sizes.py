@@ -21,18 +21,15 @@ _sizes: dict[object, int] = {}
 
 def size_of(message: Message | Garbled) -> int:
     """Bytes of all frames."""
-    match message:
-        case Task():
-            key: object = (Task, message.x_g.shape, message.y_g is None)
-        case Feedback():
-            key = (Feedback, message.feedback.shape)
-        case Garbled():
-            return GARBLED_BYTES
-        case _:
-            key = type(message)
+    kind = type(message)
+    key: object = kind
+    if isinstance(message, Task):
+        key = (kind, message.x_g.shape, message.y_g is None)
+    elif isinstance(message, Feedback):
+        key = (kind, message.feedback.shape)
     size = _sizes.get(key)
     if size is None:
-        size = _sizes[key] = _measure(message)
+        size = _sizes[key] = GARBLED_BYTES if isinstance(message, Garbled) else _measure(message)
     return size
 
 

@@ -154,6 +154,8 @@ class World:
             machine = self.add_machine(name)
             first = round(START_WITHIN_NS * draw(stream(self.scenario.seed, "start", name), 0))
             self.push(first, self._start_node, machine, None)
+        if self.heal_at is not None:
+            self.push(self.heal_at, self._heal, None, None)
         for number, fault in enumerate(self.scenario.fault):
             self.push(int(fault.at or 0), self._strike, number, fault)
         heap = self._heap
@@ -193,6 +195,9 @@ class World:
         machine = Machine(name, stream(seed, "compute", name))
         machine.up = Way(stream(seed, "link", name, HUB.node), {-1: self._up}, self._ports[1])
         machine.down = Way(stream(seed, "link", HUB.node, name), {-1: self._down}, self._ports[0])
+        if self.heal_at is not None and self.now >= self.heal_at:
+            machine.up.heal()
+            machine.down.heal()
         machine.speed = self._speed(name)
         machine.disk = self.bodies.disk()
         self.machines[name] = machine
@@ -273,6 +278,13 @@ class World:
     def _strike(self, number: int, fault: Any) -> None:
         self.trace.add(self.now, "world", f"fault {fault.__struct_config__.tag} {' '.join(fault.who)}")
         strikes.strike(self, number, fault)
+
+    def _heal(self, *_: object) -> None:
+        """Faults end by themselves at the latest now; what links lose by nature, they lose no more."""
+        for machine in self.machines.values():
+            for way in (machine.up, machine.down):
+                if way is not None:
+                    way.heal()
 
     def _arrive(self, machine: Machine, letter: Letter) -> None:
         if machine.paused_until > self.now:

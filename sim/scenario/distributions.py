@@ -5,8 +5,9 @@ One number per draw keeps chance countable: the n-th message of a link has the s
 
 from __future__ import annotations
 
+import difflib
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from statistics import NormalDist
 from typing import Any, ClassVar
 
@@ -25,9 +26,18 @@ class Distribution:
         """The quantile u."""
         raise NotImplementedError
 
-    def table(self) -> dict[str, Any]:
+    def table(self) -> Any:
         """As a scenario file writes it."""
-        raise NotImplementedError
+        if isinstance(self, Constant):
+            return self.value.text()
+        values = {field.name: getattr(self, field.name) for field in fields(self)}  # type: ignore[arg-type]
+        return {"dist": self.dist, **{name: _text(value) for name, value in values.items()}}
+
+
+def _text(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [one.text() for one in value]
+    return value.text() if isinstance(value, Duration) else value
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,3 +131,61 @@ class Trace(Distribution):
 
     def at(self, u: float) -> int:
         return self.values[int(u * len(self.values))]
+
+
+def parse_distribution(given: object) -> Distribution:
+    """From "30ms" (always that long) or a table such as {dist = "lognormal", median = "30ms", sigma = 0.5}.
+
+    Raises ValueError in words for the one who wrote it.
+    """
+    if not isinstance(given, dict):
+        value = Duration.parse(given)
+        _refuse(value < 0, f"{given!r}: a duration cannot be negative here")
+        return Constant(value)
+    name = given.get("dist")
+    kind = next((one for one in KINDS if one.dist == name), None)
+    if kind is None:
+        raise ValueError(f"dist = {name!r} is unknown: there are {', '.join(one.dist for one in KINDS)}")
+    wanted = [field.name for field in fields(kind)]
+    for key in given:
+        near = difflib.get_close_matches(key, wanted, n=1)
+        advice = f"did you mean '{near[0]}'?" if near else f"it has {' and '.join(wanted)}"
+        _refuse(key != "dist" and key not in wanted, f"{name} has no '{key}': {advice}")
+    for key in wanted:
+        _refuse(key not in given, f"{name} needs {' and '.join(wanted)}: '{key}' is missing")
+    return _checked(kind(**{key: _parameter(key, given[key]) for key in wanted}))
+
+
+KINDS: tuple[Any, ...] = (Constant, Uniform, Normal, Lognormal, Pareto, Weibull, Exponential, Trace)
+DURATIONS = frozenset({"value", "low", "high", "mean", "median", "scale"})
+
+
+def _parameter(key: str, given: Any) -> Any:
+    if key in DURATIONS or (key == "sigma" and isinstance(given, str)):
+        return Duration.parse(given)
+    if key == "values":
+        _refuse(not isinstance(given, list) or not given, "values must be a list of at least one duration")
+        return tuple(sorted(Duration.parse(one) for one in given))
+    wrong = isinstance(given, bool) or not isinstance(given, int | float) or not math.isfinite(given)
+    _refuse(wrong, f"{key} = {given!r} must be a number")
+    return float(given)
+
+
+def _checked(one: Distribution) -> Distribution:
+    for field in fields(one):  # type: ignore[arg-type]
+        value = getattr(one, field.name)
+        least = value[0] if isinstance(value, tuple) else value
+        _refuse(least < 0, f"{one.dist}: {field.name} cannot be negative")
+        _refuse(field.name == "shape" and value == 0, f"{one.dist}: shape must be above 0")
+    if isinstance(one, Normal):
+        _refuse(not isinstance(one.sigma, Duration), 'normal: sigma is a duration, such as "5ms"')
+    if isinstance(one, Lognormal):
+        _refuse(isinstance(one.sigma, Duration), "lognormal: sigma is a plain number, that of the logarithm")
+    if isinstance(one, Uniform):
+        _refuse(one.high < one.low, "uniform: high is below low")
+    return one
+
+
+def _refuse(wrong: bool, why: str) -> None:
+    if wrong:
+        raise ValueError(why)

@@ -29,11 +29,11 @@ class _Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Burst(_Table, frozen=True, kw_only=True):
-    """Loss in bursts (Gilbert 1960, Elliott 1963): a link is good or bad, and changes with each message."""
+    """Loss in bursts (Gilbert 1960, Elliott 1963), in continuous time: a link is good or bad for a while, in turn."""
 
     loss: Chance = 1.0  # while bad
-    enter: Chance  # good to bad, per message
-    leave: Chance  # bad to good, per message
+    every: Duration  # how long it is good, on average
+    lasts: Duration  # how long it is bad, on average
 
 
 class LinkTerms(_Table, frozen=True):
@@ -88,7 +88,7 @@ class Churn(_Table, frozen=True):
     sessions: Distribution | None = None  # how long a node stays
     gaps: Distribution | None = None  # how long it stays away; None: for ever
     ends: Literal["leave", "crash", "both"] = "both"
-    trace: str | None = None  # a file of lines "12.5s,join,n03", see docs/simulation.md
+    trace: tuple[tuple[Duration, Literal["join", "leave", "crash"], str], ...] = ()  # ["12.5s", "join", "x1"], ...
 
 
 class _Fault(_Table, frozen=True, tag_field="kind"):

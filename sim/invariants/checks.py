@@ -1,0 +1,321 @@
+"""Looks at every event of a virtual run and says which invariants hold: true, false, or unknown.
+
+Safety is looked at after each event, liveness once a second from the heal on. The first violation stops the run.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from broker.jobs import Step, Stepped
+from broker.steprule import staleness_weight
+from mdgan_edge.actors import Effect, Event, Finish, Garbled, JobDone, Note, Received, Run, Send
+from mdgan_edge.errors import ExitCode
+from mdgan_edge.messages import Bye, Feedback, Hello, NodeId, Receipt, Task, Verdict, Welcome
+from mdgan_edge.service import JOBS_MAX
+from mdgan_edge.settings import Settings, quorum_count, quota_count
+from nodes.core import NodeCore
+from sim.invariants import sometimes
+from sim.invariants.ledger import Given, Ledger, Norms
+from sim.invariants.liveness import Liveness
+from sim.invariants.names import INVARIANTS, SOMETIMES, Violation
+from sim.invariants.replay import Replay
+from sim.scenario.values import Scenario
+
+if TYPE_CHECKING:
+    from sim.machine import Machine
+    from sim.world import World
+
+ROUNDING = 1e-9
+EXPLAINED = {ExitCode.OK, ExitCode.TRY_LATER}  # a node is told that the run is over
+TAKEN = (Verdict.MERGED, Verdict.STALE)  # the verdicts of a step; all others are said on arrival
+FORGET_AFTER = 100  # versions beyond staleness_max
+
+
+class Checks:
+    """A Watch. `replay`: also record the hub's events, and play them to a fresh core at the end."""
+
+    def __init__(self, scenario: Scenario, settings: Settings, replay: bool = False) -> None:
+        self.violations: list[Violation] = []
+        self.sometimes: dict[str, int] = dict.fromkeys(SOMETIMES, 0)
+        self._settings = settings
+        self._training = settings.training
+        self._ledger = self._new_ledger()
+        self._liveness = Liveness(scenario, settings)
+        self._replay = Replay() if replay else None
+        self._alive: set[NodeId] = set()
+        self._finished = False
+        self._unknown = {"samples_stay"}
+
+    def verdicts(self) -> dict[str, bool | None]:
+        """By name; False where it was violated, None where this run could not show it."""
+        false = {violation.invariant for violation in self.violations}
+        unknown = self._unknown | self._liveness.unknown(self._finished)
+        if self._replay is None:
+            unknown = unknown | {"replay_equal"}
+        return {name: False if name in false else None if name in unknown else True for name in INVARIANTS}
+
+    # --- what the world tells -------------------------------------------------------------------------------------
+
+    def started(self, world: World, machine: Machine) -> None:
+        """A process has started."""
+        self._alive.add(machine.name)
+        if machine is world.hub:
+            self._ledger = self._new_ledger()
+            self.sometimes["hub_restarted"] += world.epoch > 1
+            if self._replay is not None:
+                self._replay.begin(world)
+        else:
+            self.sometimes["restarted"] += machine.incarnation > 1
+            self._liveness.started(world, machine)
+
+    def ended(self, world: World, machine: Machine) -> None:
+        """A process is gone."""
+        self._alive.discard(machine.name)
+        finish = machine.ended
+        if machine is world.hub:
+            self._count_verdicts(world)
+            self.sometimes["completed"] += finish is not None and finish.outcome == "completed"
+        elif finish is not None:
+            self._look_at_exit(world, machine, finish)
+
+    def broke(self, world: World, machine: Machine, event: Event, why: str) -> None:
+        """A core raised."""
+        self._violated(
+            world, "no_crash", machine.name, f"{type(event).__name__}: {' | '.join(why.split(chr(10))[-6:])}"
+        )
+
+    def after(self, world: World, machine: Machine, event: Event, effects: list[Effect]) -> None:
+        """A core has handled an event."""
+        if machine.name not in self._alive:
+            self._violated(
+                world, "no_timer_outlives", machine.name, f"{type(event).__name__} came to a process that is gone"
+            )
+        if machine is world.hub:
+            self._hub(world, event, effects)
+        else:
+            self._node(world, machine, effects)
+        if world.now >= self._liveness.look_at:
+            for name, who, what in self._liveness.look(world, self._ledger):
+                self._violated(world, name, who, what)
+
+    def finish(self, world: World) -> None:
+        """The run is over."""
+        self._finished = not world.stopped
+        self._count_verdicts(world)
+        up, down = world.in_flight()
+        for way, counts, flying in (("up", world.up, up), ("down", world.down, down)):
+            gone = counts.received + sum(counts.dropped.values()) + flying
+            if counts.sent + counts.duplicated != gone:
+                what = f"{way}: {counts.sent + counts.duplicated} bytes were sent, {gone} are accounted for"
+                self._violated(world, "bytes_conserved", "world", what)
+        sometimes.of_links(world, self.sometimes)
+        for name, who, what in self._liveness.finish(world, self._ledger):
+            self._violated(world, name, who, what)
+        if self._replay is not None and (difference := self._replay.difference(world)):
+            self._violated(world, "replay_equal", "hub", difference)
+
+    # --- the hub --------------------------------------------------------------------------------------------------
+
+    def _hub(self, world: World, event: Event, effects: list[Effect]) -> None:
+        kind = type(event)
+        if self._replay is not None:
+            self._replay.record(world, event, effects)
+        message = event.message if isinstance(event, Received) else None
+        if isinstance(message, Feedback):
+            assert isinstance(event, Received)
+            self._ledger.feedback += 1
+            self._perhaps_admitted(event.sender.node, message, effects)
+        elif isinstance(message, Hello) and isinstance(event, Received):
+            self._greeted(world, event.sender.node, message, effects)
+        elif isinstance(message, Bye) and isinstance(event, Received):
+            if self._ledger.sessions.get(event.sender.node) == event.header.session:
+                self._ledger.left.add(event.sender.node)
+        elif kind is JobDone and isinstance(event, JobDone) and isinstance(event.result, Stepped):
+            self._stepped(world, event.result)
+        self.sometimes["garbled"] += isinstance(event, Garbled)
+        for effect in effects:
+            if isinstance(effect, Send):
+                if isinstance(effect.message, Task):
+                    self._task(world, effect)
+            elif isinstance(effect, Run):
+                if isinstance(effect.job, Step):
+                    self._step(world, effect.job)
+            elif isinstance(effect, Note):
+                sometimes.of_hub_note(effect, self.sometimes)
+                self._liveness.noted(world, effect)
+        self._look_at_queues(world)
+
+    def _greeted(self, world: World, node: NodeId, hello: Hello, effects: list[Effect]) -> None:
+        for effect in effects:
+            if not isinstance(effect, Send) or not isinstance(effect.message, Welcome):
+                continue
+            if effect.to.node != node:
+                continue
+            ledger = self._ledger
+            again = ledger.incarnations.get(node) == hello.incarnation
+            self.sometimes["rejoined"] += again
+            older = ledger.incarnations.get(node, hello.incarnation)
+            if hello.incarnation < older:
+                what = f"incarnation {hello.incarnation} was let in after {older}"
+                self._violated(world, "current_incarnation", node, what)
+            ledger.sessions[node] = effect.header.session
+            ledger.incarnations[node] = hello.incarnation
+            ledger.left.discard(node)
+            assigned = effect.message.discriminator
+            owner = ledger.owners.setdefault(assigned.discriminator_id, node)
+            if owner != node:
+                self._violated(world, "one_owner", node, f"{assigned.discriminator_id} is {owner}'s")
+
+    def _task(self, world: World, send: Send) -> None:
+        ledger, node, task = self._ledger, send.to.node, send.message
+        assert isinstance(task, Task)
+        session = ledger.sessions.get(node)
+        if session != send.header.session:
+            what = f"task {task.task_id} went to session {send.header.session}, the current one is {session}"
+            self._violated(world, "dead_incarnations_silent", node, what)
+            return
+        if node in ledger.left:
+            self._violated(world, "no_work_after_leave", node, f"task {task.task_id} was sent to it")
+        if task.version != ledger.version:
+            what = f"task {task.task_id} is of version {task.version}, the hub is at {ledger.version}"
+            self._violated(world, "version_by_one", node, what)
+        ledger.given[task.task_id] = Given(node, session, ledger.incarnations[node], task.version)
+        core = world.last_hub_core
+        assert core is not None
+        member = core.members.get(node)
+        if member is None or len(member.in_flight) > self._training.credit:
+            count = "unknown" if member is None else len(member.in_flight)
+            self._violated(world, "credit_kept", node, f"{count} tasks in flight, credit is {self._training.credit}")
+
+    def _perhaps_admitted(self, node: NodeId, message: Feedback, effects: list[Effect]) -> None:
+        """Unless the hub refuses it, it is in the buffer now, or in a step that begins at once."""
+        given = self._ledger.given.get(message.task_id)
+        if given is None or given.node != node or message.task_id in self._ledger.bounds:
+            return
+        receipts = (effect.message for effect in effects if isinstance(effect, Send))
+        refused = any(
+            isinstance(one, Receipt) and one.task_id == message.task_id and one.verdict not in TAKEN for one in receipts
+        )
+        if not refused:
+            self._ledger.admitted(message)
+
+    def _step(self, world: World, step: Step) -> None:
+        shares: dict[NodeId, int] = {}
+        for one in step.contributions:
+            shares[one.node] = shares.get(one.node, 0) + 1
+            self._contribution(world, step, one)
+        core = world.last_hub_core
+        assert core is not None
+        self._ledger.live_max = max(self._ledger.live_max, len(core.members.live))
+        quota = quota_count(self._training.quota, quorum_count(self._training.quorum, max(1, self._ledger.live_max)))
+        for node, count in shares.items():
+            if count > quota:
+                self._violated(world, "weight_bounded", node, f"{count} of its feedbacks in one step, quota is {quota}")
+        self._liveness.merged(world, shares)
+        self._ledger.forget(step.version - self._training.staleness_max - FORGET_AFTER)  # type: ignore[arg-type]
+
+    def _contribution(self, world: World, step: Step, one: Any) -> None:
+        ledger, training = self._ledger, self._training
+        given = ledger.given.get(one.task_id)
+        if given is None or given.node != one.node or given.version != one.version:
+            what = f"task {one.task_id} of version {one.version} was never given to it"
+            self._violated(world, "sound_feedback", one.node, what)
+            return
+        if one.task_id in ledger.applied:
+            self._violated(world, "applied_once", one.node, f"task {one.task_id} is applied again at {step.version}")
+        ledger.applied.add(one.task_id)
+        staleness = step.version - one.version
+        if staleness > training.staleness_max or staleness < 0:
+            what = f"task {one.task_id} is {staleness} versions old, staleness_max is {training.staleness_max}"
+            self._violated(world, "staleness_bounded", one.node, what)
+        if given.incarnation != ledger.incarnations.get(one.node):
+            now = ledger.incarnations.get(one.node)
+            what = f"task {one.task_id} was given to incarnation {given.incarnation}, it is {now} now"
+            self._violated(world, "current_incarnation", one.node, what)
+        self._weight(world, staleness, one)
+
+    def _weight(self, world: World, staleness: int, one: Any) -> None:
+        tensor, norm = one.feedback, one.feedback.norm
+        batch = (self._training.batch_size, *world.bodies.image_shape)
+        if tensor.shape != batch or not norm < float("inf"):
+            what = f"task {one.task_id}: shape {tensor.shape}, norm {norm}"
+            self._violated(world, "sound_feedback", one.node, what)
+            return
+        alpha = staleness_weight(self._training, staleness)
+        if one.weight > alpha * (1 + ROUNDING):
+            self._violated(world, "weight_bounded", one.node, f"weight {one.weight} is above alpha = {alpha}")
+        bound = self._ledger.bounds.get(one.task_id, 0.0)
+        if one.weight * norm > alpha * bound * (1 + ROUNDING):
+            what = f"task {one.task_id} weighs {one.weight * norm:g}, the clip bound is {alpha * bound:g}"
+            self._violated(world, "sound_feedback", one.node, what)
+        self.sometimes["clipped"] += one.weight < alpha * (1 - ROUNDING)
+
+    def _stepped(self, world: World, result: Stepped) -> None:
+        core = world.last_hub_core
+        assert core is not None
+        if result.version != self._ledger.version + 1 or core.training.version != result.version:
+            what = f"a step took {self._ledger.version} to {core.training.version}"
+            self._violated(world, "version_by_one", "hub", what)
+        self._ledger.version = core.training.version
+        self._liveness.advanced(world)
+
+    def _look_at_queues(self, world: World) -> None:
+        core, process = world.last_hub_core, world.hub.process
+        if core is None or process is None:
+            return
+        if core.training.version != self._ledger.version:
+            what = f"the version is {core.training.version} after step {self._ledger.version}"
+            self._violated(world, "version_by_one", "hub", what)
+            self._ledger.version = core.training.version
+        if len(process.jobs) > JOBS_MAX:
+            self._violated(world, "queues_bounded", "hub", f"{len(process.jobs)} jobs wait, at most {JOBS_MAX} may")
+
+    def _count_verdicts(self, world: World) -> None:
+        core = world.last_hub_core
+        if core is None:
+            return
+        for verdict, count in core.verdicts.items():
+            if verdict is not Verdict.MERGED:
+                self.sometimes[verdict.value] += count
+        known = sum(core.verdicts.values()) + core.training.buffered
+        if known != self._ledger.feedback:
+            what = f"{self._ledger.feedback} feedbacks came, {known} have a verdict or wait"
+            self._violated(world, "one_verdict_each", "hub", what)
+
+    # --- nodes ----------------------------------------------------------------------------------------------------
+
+    def _node(self, world: World, machine: Machine, effects: list[Effect]) -> None:
+        process = machine.process
+        if process is None or not effects:
+            return
+        for effect in effects:
+            if isinstance(effect, Note):
+                sometimes.of_node_note(effect, self.sometimes)
+            elif isinstance(effect, Run) and len(process.jobs) >= JOBS_MAX:
+                self._violated(world, "queues_bounded", machine.name, f"{len(process.jobs)} jobs wait already")
+        core = process.core
+        if isinstance(core, NodeCore) and core.welcome is not None and core.in_hand > core.welcome.credit:
+            what = f"{core.in_hand} tasks in hand, credit is {core.welcome.credit}"
+            self._violated(world, "queues_bounded", machine.name, what)
+
+    def _look_at_exit(self, world: World, machine: Machine, finish: Finish) -> None:
+        code = finish.exit_code
+        drained = code is ExitCode.UNEXPECTED and finish.outcome == "stopped"
+        given_up = code is ExitCode.HUB_UNREACHABLE and self._hub_was_away(world, machine)
+        if code not in EXPLAINED and not drained and not given_up:
+            self._violated(world, "exits_explained", machine.name, f"it ended with {int(code)}: {finish.text}")
+
+    def _hub_was_away(self, world: World, machine: Machine) -> bool:
+        return world.hub.ended is not None or world.now <= (world.heal_at or world.end_at) or bool(machine.behaviour)
+
+    # --- small things ---------------------------------------------------------------------------------------------
+
+    def _new_ledger(self) -> Ledger:
+        return Ledger(Norms(self._training.clip_factor))
+
+    def _violated(self, world: World, invariant: str, who: str, what: str) -> None:
+        assert invariant in INVARIANTS
+        if not world.stopped:
+            self.violations.append(Violation(invariant, world.now, who, what))
+        world.stopped = True

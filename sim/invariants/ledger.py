@@ -1,0 +1,77 @@
+"""What was seen on the wire of one hub, kept apart from the hub's own books so that they can be held against it."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from collections import deque
+from dataclasses import dataclass, field
+
+from broker.admission import NORMS_KEPT, NORMS_MIN
+from mdgan_edge.messages import Feedback, Incarnation, NodeId, Session, TaskId, Version
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """A task that was sent."""
+
+    node: NodeId
+    session: Session
+    incarnation: Incarnation
+    version: Version
+
+
+class Norms:
+    """An own reckoning of the clip bound: factor times the running median of what was admitted."""
+
+    def __init__(self, factor: float) -> None:
+        self._factor = factor
+        self._recent: deque[float] = deque()
+        self._sorted: list[float] = []
+
+    def bound(self) -> float:
+        """No feedback may weigh more than this now."""
+        if not self._factor or len(self._sorted) < NORMS_MIN:
+            return float("inf")
+        return self._factor * self._sorted[len(self._sorted) // 2] or float("inf")
+
+    def admit(self, norm: float) -> None:
+        """A feedback of this norm went into the buffer."""
+        kept = min(norm, self.bound())
+        self._recent.append(kept)
+        insort(self._sorted, kept)
+        if len(self._recent) > NORMS_KEPT:
+            del self._sorted[bisect_left(self._sorted, self._recent.popleft())]
+
+
+@dataclass(slots=True)
+class Ledger:
+    """Of one epoch."""
+
+    norms: Norms
+    version: int = 0
+    given: dict[TaskId, Given] = field(default_factory=dict)
+    applied: set[TaskId] = field(default_factory=set)
+    bounds: dict[TaskId, float] = field(default_factory=dict)  # of admitted feedback: its clip bound
+    sessions: dict[NodeId, Session] = field(default_factory=dict)  # the current ones, by the last WELCOME
+    incarnations: dict[NodeId, Incarnation] = field(default_factory=dict)
+    owners: dict[str, NodeId] = field(default_factory=dict)
+    left: set[NodeId] = field(default_factory=set)
+    feedback: int = 0  # received, whatever became of it
+    live_max: int = 0
+
+    def admitted(self, message: Feedback) -> None:
+        """The hub took it."""
+        self.bounds[message.task_id] = self.norms.bound()
+        self.norms.admit(message.feedback.norm)
+
+    def forget(self, older_than: Version) -> None:
+        """Tasks of versions that can only be stale."""
+        if len(self.given) > FORGET_ABOVE:
+            old = [task for task, given in self.given.items() if given.version < older_than]
+            for task in old:
+                del self.given[task]
+                self.applied.discard(task)
+                self.bounds.pop(task, None)
+
+
+FORGET_ABOVE = 50_000

@@ -1,0 +1,139 @@
+"""What must become true again once everything is healed, looked at once a second of virtual time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from broker.core import Phase
+from mdgan_edge.actors import Note
+from mdgan_edge.messages import NodeId
+from mdgan_edge.settings import Settings, quorum_count
+from nodes.core import NodeCore
+from nodes.core import Phase as NodePhase
+from sim.invariants.ledger import Ledger
+from sim.scenario.values import Scenario
+
+if TYPE_CHECKING:
+    from sim.machine import Machine
+    from sim.world import World
+
+LOOK_EVERY_NS = 1_000_000_000
+NEVER = 1 << 62
+NAMES = frozenset({"live_are_members", "healthy_not_evicted", "version_advances", "one_discriminator_each"})
+
+Found = tuple[str, str, str]  # which invariant, who, what
+
+
+class Liveness:
+    """From `settled_at` on, the heal plus rejoin_within, all must be well."""
+
+    def __init__(self, scenario: Scenario, settings: Settings) -> None:
+        heal, expect = scenario.heal, scenario.expect
+        self._expect, self._training = expect, settings.training
+        self._settled_at = NEVER if heal is None else int(heal.at) + int(expect.rejoin_within)
+        self._seen_at_all = self._settled_at <= scenario.duration
+        self._advance_by = self._settled_at + int(expect.advance_within) <= scenario.duration
+        self._starve_by = self._settled_at + int(expect.starve_within) <= scenario.duration
+        self.look_at = self._settled_at
+        self._evicted: list[NodeId] = []
+        self._started: dict[NodeId, int] = {}
+        self._merged: dict[NodeId, int] = {}
+        self._advanced_at = 0
+
+    def unknown(self, finished: bool) -> set[str]:
+        """What this run cannot show."""
+        if not self._seen_at_all or not finished:
+            return {*NAMES, "no_starvation"}
+        unknown = set() if self._advance_by else {"version_advances"}
+        if not self._starve_by or self._training.staleness_policy == "drop":
+            unknown.add("no_starvation")  # `drop` refuses what comes late: a slow node may starve by design
+        return unknown
+
+    # --- what is seen ---------------------------------------------------------------------------------------------
+
+    def started(self, world: World, machine: Machine) -> None:
+        self._started[machine.name] = world.now
+
+    def noted(self, world: World, note: Note) -> None:
+        if world.now >= self._settled_at and note.what == "member" and note.facts["state"] == "dead":
+            self._evicted.append(NodeId(str(note.facts["node"])))
+
+    def merged(self, world: World, nodes: Mapping[NodeId, int]) -> None:
+        for node in nodes:
+            self._merged[node] = world.now
+
+    def advanced(self, world: World) -> None:
+        self._advanced_at = world.now
+
+    # --- what is looked at ----------------------------------------------------------------------------------------
+
+    def look(self, world: World, ledger: Ledger) -> Iterator[Found]:
+        """Everything that is not well."""
+        self.look_at = world.now + LOOK_EVERY_NS
+        core = world.hub_core
+        if core is None or core.phase in (Phase.FINISHING, Phase.OVER):
+            self._evicted.clear()
+            return
+        healthy = [machine for machine in world.machines.values() if self._is_healthy(world, machine)]
+        for machine in healthy:
+            yield from self._membership(world, machine, ledger)
+        for node in self._evicted:
+            if any(machine.name == node for machine in healthy):
+                yield "healthy_not_evicted", node, "it runs and was declared dead"
+        self._evicted.clear()
+        yield from self._version(world)
+
+    def finish(self, world: World, ledger: Ledger) -> Iterator[Found]:
+        """At the end of a run that was not stopped."""
+        if world.stopped or not self._seen_at_all or world.hub_core is None:
+            return
+        yield from self.look(world, ledger)
+        if "no_starvation" not in self.unknown(True):
+            yield from self._starved(world)
+
+    def _is_healthy(self, world: World, machine: Machine) -> bool:
+        process = machine.process
+        if process is None or machine.behaviour is not None or machine.paused_until > world.now:
+            return False
+        core = process.core
+        assert isinstance(core, NodeCore)
+        if core.phase in (NodePhase.LEAVING, NodePhase.OVER):
+            return False
+        return world.now - process.started_at > int(self._expect.rejoin_within)
+
+    def _membership(self, world: World, machine: Machine, ledger: Ledger) -> Iterator[Found]:
+        core, process = world.hub_core, machine.process
+        assert core is not None
+        assert process is not None
+        member = core.members.get(machine.name)
+        if member is None or not member.present or member.incarnation != machine.incarnation:
+            state = "unknown" if member is None else f"{member.state}, incarnation {member.incarnation}"
+            yield "live_are_members", machine.name, f"it runs as incarnation {machine.incarnation}, at the hub: {state}"
+            return
+        held = process.core.held if isinstance(process.core, NodeCore) else None
+        name = member.discriminator_id
+        holds = held is not None and (held.discriminator_id, held.hop) == (name, member.hop)
+        if not holds and isinstance(process.core, NodeCore) and process.core.phase is NodePhase.SERVING:
+            yield "one_discriminator_each", machine.name, f"it holds {held}, the hub says {name}"
+        elif ledger.owners.get(name) != machine.name:
+            yield "one_discriminator_each", machine.name, f"{name} was given to {ledger.owners.get(name)}"
+
+    def _version(self, world: World) -> Iterator[Found]:
+        core = world.hub_core
+        assert core is not None
+        since = max(self._advanced_at, self._settled_at)
+        live = len(core.members.live)
+        enough = live >= quorum_count(self._training.quorum, max(live, 1)) and live > 0
+        if enough and core.phase is Phase.TRAINING and world.now - since > int(self._expect.advance_within):
+            what = f"it stands at {core.training.version} for {(world.now - since) / 1e9:.1f} s with {live} live nodes"
+            yield "version_advances", "hub", what
+
+    def _starved(self, world: World) -> Iterator[Found]:
+        for name in sorted(world.machines):
+            machine = world.machines[name]
+            if not self._is_healthy(world, machine):
+                continue
+            since = max(self._settled_at, self._started.get(name, 0), self._merged.get(name, 0))
+            if world.now - since > int(self._expect.starve_within):
+                yield "no_starvation", name, f"none of its feedback was merged for {(world.now - since) / 1e9:.1f} s"

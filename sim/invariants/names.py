@@ -1,0 +1,77 @@
+"""The invariants by name, with what each says; and what must sometimes happen in a sweep."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+# Looked at after every event, but for those marked "after the heal" or "at the end".
+INVARIANTS: Mapping[str, str] = {
+    "applied_once": "no feedback is applied twice",
+    "staleness_bounded": "no feedback older than staleness_max is applied",
+    "version_by_one": "the version grows by exactly one per step, and falls only to 0 when a hub starts a new epoch",
+    "current_incarnation": "only feedback of a node's current incarnation is applied",
+    "one_owner": "no discriminator is given to two nodes",
+    "one_discriminator_each": "after the heal every member holds the discriminator that the hub says it owns",
+    "queues_bounded": "the buffer, a node's tasks in hand and the jobs that wait stay within their named bounds",
+    "credit_kept": "no node has more tasks in flight than its credit",
+    "dead_incarnations_silent": "no work is sent to a session that is over",
+    "samples_stay": "no private sample is in any message",
+    "sound_feedback": "what reaches the optimiser is finite, of the batch's shape and within the clip bound",
+    "weight_bounded": "no node has more of a step than its quota, and nothing weighs more than alpha allows",
+    "live_are_members": "after the heal every running node is a member again within rejoin_within, and stays one",
+    "healthy_not_evicted": "after the heal no running node is declared dead",
+    "version_advances": "after the heal the version grows at least every advance_within",
+    "no_work_after_leave": "a node that has left is sent nothing more to do",
+    "replay_equal": "at the end: a fresh hub core that is given the same events decides the same",
+    "no_starvation": "after the heal every running node's feedback is merged at least every starve_within",
+    "no_timer_outlives": "nothing happens to a process that is gone",
+    "bytes_conserved": "at the end: bytes sent and duplicated = bytes received, dropped and in flight",
+    "one_verdict_each": "at the end: every feedback that came to the hub has one verdict, or waits in the buffer",
+    "exits_explained": "a node ends by itself only for a reason that the run gave it",
+    "no_crash": "no core raises",
+}
+
+SOMETIMES: tuple[str, ...] = (
+    "quorum_step",
+    "timeout_step",
+    "blocked",
+    "stale",
+    "late",
+    "duplicate",
+    "malformed",
+    "fenced",
+    "quota",
+    "epoch",
+    "warm_up",
+    "clipped",
+    "suspected",
+    "trusted_again",
+    "died",
+    "rejoined",
+    "restarted",
+    "kept_discriminator",
+    "fresh_discriminator",
+    "hub_restarted",
+    "hub_silent",
+    "session_lost",
+    "left",
+    "refused_busy",
+    "quarantined",
+    "garbled",
+    "unreachable",
+    "duplicated_message",
+    "lost_message",
+    "partitioned_message",
+    "completed",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """An invariant that does not hold: which, when (virtual nanoseconds), at whom, and what was seen."""
+
+    invariant: str
+    at: int
+    who: str
+    what: str

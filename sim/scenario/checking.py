@@ -1,0 +1,96 @@
+"""What the keys of a scenario say about each other, and must not contradict. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from mdgan_edge.errors import ConfigurationError
+from sim.scenario.compiling import MOMENTARY, _Crew, _named, kind_of
+from sim.scenario.values import Fault, Join, MassExit, Scenario
+
+WHO = re.compile(r"all|one|fraction:[0-9.]+|count:[0-9]+|[a-z0-9][a-z0-9-]{0,31}")
+
+
+def contradiction(scenario: Scenario) -> str | None:
+    """The first thing that cannot be, in words; None if all fits."""
+    return next(_contradictions(scenario), None)
+
+
+def _contradictions(scenario: Scenario) -> Iterator[str]:
+    if scenario.duration <= 0:
+        yield f"duration = {scenario.duration.text()}: a run takes time, such as 120s"
+    if scenario.heal is not None:
+        yield from _heal(scenario)
+    for number, fault in enumerate(scenario.fault, start=1):
+        for trouble in _fault(scenario, fault):
+            yield f"fault {number} ({kind_of(fault)}): {trouble}"
+    if scenario.churn.gaps is not None and scenario.churn.sessions is None:
+        yield "churn.gaps needs churn.sessions: how long nodes stay away means nothing if they never go"
+    if scenario.everything and scenario.fault:
+        yield "everything = true draws the faults itself: leave [[fault]] out"
+
+
+def _heal(scenario: Scenario) -> Iterator[str]:
+    assert scenario.heal is not None
+    at, end = scenario.heal.at, scenario.duration
+    if at < 0 or at >= end:
+        yield f"heal.at = {at.text()} is not within the run, which ends at {end.text()}"
+    elif at + scenario.expect.rejoin_within > end:
+        wanted = scenario.expect.rejoin_within.text()
+        yield f"the heal at {at.text()} leaves less than expect.rejoin_within = {wanted} before the end at {end.text()}"
+
+
+def _fault(scenario: Scenario, fault: Fault) -> Iterator[str]:
+    if fault.at is None and fault.rate is None:
+        yield 'say when it comes: at = "10s", or rate = "0.1/s"'
+        return
+    at = fault.at
+    if at is not None and at < 0:
+        yield f"at = {at.text()} is before the start"
+    if at is not None and at >= scenario.duration:
+        yield f"at = {at.text()} is after the end of the run at {scenario.duration.text()}"
+    elif at is not None and scenario.heal is not None and at >= scenario.heal.at:
+        yield f"at = {at.text()} is not before the heal at {scenario.heal.at.text()}, after which nothing may fail"
+    if fault.stability < 0:
+        yield f"stability = {fault.stability.text()} is negative"
+    if fault.rate is not None and not fault.rate:
+        yield "rate = 0/s never comes: leave the fault out"
+    if fault.lasts is not None and isinstance(fault, MOMENTARY):
+        yield "`for` means nothing to it: it happens in a moment"
+    if fault.rate is not None and isinstance(fault, Join | MassExit):
+        yield "it cannot have a rate: nodes that come at a rate are [churn] arrivals"
+    yield from _who(scenario, fault)
+
+
+def _who(scenario: Scenario, fault: Fault) -> Iterator[str]:
+    who = fault.who
+    if isinstance(fault, Join):
+        if isinstance(who, str):
+            yield 'who must list the new nodes, such as ["x1", "x2"]'
+        elif old := sorted(set(who) & set(_Crew(scenario, ()).initial)):
+            yield f"{old[0]} is there from the start: give a new node a new name"
+        return
+    names = (who,) if isinstance(who, str) else who
+    for name in names:
+        if WHO.fullmatch(name) is None:
+            yield f"who = {name!r}: write all, one, fraction:0.3, count:3, or names of nodes"
+            return
+    yield from _amount(who) if isinstance(who, str) else _unknown(scenario, fault)
+
+
+def _amount(who: str) -> Iterator[str]:
+    word, _, number = who.partition(":")
+    if word == "fraction" and (number.count(".") > 1 or number == "." or not 0 < float(number) <= 1):
+        yield f"who = {who!r}: a fraction is above 0 and at most 1"
+    if word == "count" and int(number) == 0:
+        yield f"who = {who!r}: at least one"
+
+
+def _unknown(scenario: Scenario, fault: Fault) -> Iterator[str]:
+    if fault.who == ("hub",) or scenario.churn.arrivals or any(kind_of(one) == "flash_crowd" for one in scenario.fault):
+        return  # names that the seed makes are known when it is compiled
+    try:
+        _named(fault, _Crew(scenario, scenario.fault))
+    except ConfigurationError as error:
+        yield str(error)

@@ -1,0 +1,168 @@
+"""Reads a scenario file: TOML in, frozen values out, or one line saying what is wrong, where, and what is allowed."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Union, get_args, get_origin
+
+import msgspec
+
+from mdgan_edge.config import settings_from
+from mdgan_edge.errors import ConfigurationError
+from mdgan_edge.settings import Settings
+from sim.scenario.checking import contradiction
+from sim.scenario.distributions import Distribution, parse_distribution
+from sim.scenario.quantities import BitRate, ByteCount, Duration, Frequency
+from sim.scenario.values import Fault, Scenario
+
+SHIPPED = Path(__file__).parent / "shipped"
+QUANTITIES = (Duration, Frequency, BitRate, ByteCount)
+SECTIONS = ("training", "hub", "model", "node", "swarm")  # of the hub's and the nodes' configuration
+FAULTS: Mapping[str, Any] = {str(kind.__struct_config__.tag): kind for kind in get_args(Fault)}
+
+
+def shipped() -> list[str]:
+    """The names of the scenarios that come with us."""
+    return sorted(file.stem for file in SHIPPED.glob("*.toml"))
+
+
+def find_scenario(name: str) -> Scenario:
+    """One of ours by its name, or a file."""
+    if name in shipped():
+        return read_scenario(SHIPPED / f"{name}.toml")
+    if Path(name).exists():
+        return read_scenario(Path(name))
+    near = difflib.get_close_matches(name, shipped(), n=1)
+    advice = f"did you mean '{near[0]}'?" if near else "`mdgan-sim scenarios` lists those there are"
+    raise ConfigurationError(f"{name!r} is neither a file nor a scenario: {advice}")
+
+
+def read_scenario(file: Path) -> Scenario:
+    """Read a file. Raises ConfigurationError."""
+    try:
+        text = file.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigurationError(f"cannot read the scenario {file}: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigurationError(f"the scenario {file} is not UTF-8 text") from error
+    return parse_scenario(text, file.name)
+
+
+def parse_scenario(text: str, origin: str) -> Scenario:
+    """Read a text; `origin` is what errors call it."""
+    try:
+        tables = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigurationError(f"{origin} is not valid TOML: {_one_line(error)}") from error
+    settings = _settings(tables)
+    rest = {key: value for key, value in tables.items() if key not in SECTIONS and key != "mode"}
+    if "settings" in rest:
+        raise ConfigurationError(f"{origin}: unknown key 'settings': write [training], [hub] and the like")
+    for where, trouble in _unknown_keys(rest, Scenario, ""):
+        raise ConfigurationError(f"{origin}: {where}{trouble}")
+    try:
+        scenario = msgspec.convert(rest | {"settings": settings}, Scenario, dec_hook=_decode)
+    except msgspec.ValidationError as error:
+        raise ConfigurationError(f"{origin}: {_in_words(error, rest)}") from error
+    settings_from(settings, origin)
+    if found := contradiction(scenario):
+        raise ConfigurationError(f"{origin}: {found}")
+    return scenario
+
+
+def settings_of(scenario: Scenario) -> Settings:
+    """The hub's and the nodes' settings; the run's seed is the scenario's unless training.seed is set."""
+    return settings_from({"training.seed": scenario.seed, **scenario.settings}, f"scenario {scenario.name}")
+
+
+# --- inside -----------------------------------------------------------------------------------------------------------
+
+
+def _settings(tables: Mapping[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = {"mode": tables["mode"]} if "mode" in tables else {}
+    for section in SECTIONS:
+        values = tables.get(section, {})
+        if not isinstance(values, dict):
+            raise ConfigurationError(f"'{section}' must be a table: write [{section}] and its keys below it")
+        found |= {f"{section}.{name}": value for name, value in values.items()}
+    return found
+
+
+def _decode(kind: type, given: Any) -> Any:
+    if kind in QUANTITIES:
+        return kind.parse(given)
+    assert kind is Distribution
+    return parse_distribution(given)
+
+
+def _unknown_keys(value: Any, kind: Any, where: str) -> Iterator[tuple[str, str]]:
+    """Keys that no table of this kind has, before msgspec words it less well."""
+    if isinstance(value, list):
+        for number, one in enumerate(value, start=1):
+            inner = _fault_kind(one) if where == "fault" else None
+            if isinstance(one, dict) and where == "fault":
+                yield from _fault_trouble(one, number, inner)
+        return
+    struct = _struct_in(kind)
+    if not isinstance(value, dict) or struct is None:
+        return
+    fields = {field.encode_name: field.type for field in msgspec.structs.fields(struct)}
+    names = [name for name in fields if name != "settings"] + ([*SECTIONS, "mode"] if struct is Scenario else [])
+    for name, inner in value.items():
+        if name not in fields:
+            near = difflib.get_close_matches(name, names, n=1)
+            advice = f"did you mean '{near[0]}'?" if near else f"there are {', '.join(sorted(names))}"
+            place = f" in {where}" if where else ""
+            yield "", f"unknown key '{name}'{place}: {advice}"
+        else:
+            yield from _unknown_keys(inner, fields[name], f"{where}.{name}" if where else name)
+
+
+def _fault_kind(table: Any) -> Any:
+    return FAULTS.get(str(table.get("kind"))) if isinstance(table, dict) else None
+
+
+def _fault_trouble(table: dict[str, Any], number: int, struct: Any) -> Iterator[tuple[str, str]]:
+    if "kind" not in table:
+        yield f"fault {number}: ", f"no kind is given: there are {', '.join(sorted(FAULTS))}"
+    elif struct is None:
+        near = difflib.get_close_matches(str(table["kind"]), FAULTS, n=1)
+        advice = f"did you mean '{near[0]}'?" if near else f"there are {', '.join(sorted(FAULTS))}"
+        yield f"fault {number}: ", f"unknown kind {table['kind']!r}: {advice}"
+    else:
+        rest = {name: value for name, value in table.items() if name != "kind"}
+        yield from _unknown_keys(rest, struct, f"fault {number} ({table['kind']})")
+
+
+def _struct_in(kind: Any) -> Any:
+    """The struct that a field's type is, or holds beside None."""
+    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+        return kind
+    if get_origin(kind) in (Union, type(int | None)):
+        return next((found for one in get_args(kind) if (found := _struct_in(one)) is not None), None)
+    return None
+
+
+_PLACE = re.compile(r"^(.*?) - at `\$\.?(.*?)`$", re.DOTALL)
+_FAULT = re.compile(r"^fault\[(\d+)\]\.?")
+
+
+def _in_words(error: Exception, tables: Mapping[str, Any]) -> str:
+    match = _PLACE.match(str(error))
+    if match is None:
+        return _one_line(error)
+    what, place = match[1], match[2]
+    fault = _FAULT.match(place)
+    if fault is not None:
+        index = int(fault[1])
+        kind = tables["fault"][index].get("kind")
+        place = f"fault {index + 1} ({kind}) {place[fault.end() :]}".strip()
+    return _one_line(f"{place}: {what[:1].lower()}{what[1:]}" if place else what)
+
+
+def _one_line(text: object) -> str:
+    return " ".join(str(text).split())

@@ -1,0 +1,133 @@
+"""What becomes of a message on a simulated link."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from itertools import pairwise
+from typing import Any
+
+import pytest
+
+from sim.chance import draw, stream
+from sim.links import Line, Way, overlay
+from sim.scenario.distributions import Constant, Uniform
+from sim.scenario.quantities import BitRate, ByteCount, Duration
+from sim.scenario.values import Burst, LinkTerms
+
+MS = 1_000_000
+S = 1_000_000_000
+MANY = 20_000
+
+
+def way(key: str = "way", port: Line | None = None, **terms: Any) -> Way:
+    plain: dict[str, Any] = {"latency": Constant(Duration(10 * MS))}
+    return Way(stream(7, key), {-1: LinkTerms(**(plain | terms))}, port or Line(None))
+
+
+def fates(one: Way, count: int, size: int = 100, every: int = MS) -> list[tuple[int, ...] | str]:
+    return [one.carry(size, at * every) for at in range(count)]
+
+
+def test_a_plain_link_only_delays() -> None:
+    assert fates(way(), 3) == [(10 * MS,), (11 * MS,), (12 * MS,)]
+
+
+def test_jitter_does_not_make_messages_overtake_each_other() -> None:
+    arrivals = [fate[0] for fate in fates(way(latency=Uniform(Duration(0), Duration(50 * MS))), 500) if fate != "loss"]
+    assert all(isinstance(at, int) for at in arrivals)
+    assert all(earlier <= later for earlier, later in pairwise(arrivals))
+
+
+def test_reordered_messages_are_overtaken() -> None:
+    arrivals = [fate[0] for fate in fates(way(reorder=0.2), 500)]
+    assert any(earlier > later for earlier, later in pairwise(arrivals))
+
+
+def test_loss_takes_its_share_and_independently() -> None:
+    lost = [fate == "loss" for fate in fates(way(loss=0.1), MANY)]
+    both = sum(one and other for one, other in pairwise(lost))
+    assert sum(lost) / MANY == pytest.approx(0.1, rel=0.1)
+    assert both / MANY == pytest.approx(0.01, rel=0.3)
+
+
+def test_loss_in_bursts_comes_in_bursts() -> None:
+    burst = Burst(every=Duration(100 * MS), lasts=Duration(5 * MS))
+    lost = [fate == "burst" for fate in fates(way(burst=burst), MANY)]
+    share = 5 / (100 + 5)  # of the time it is bad
+    assert sum(lost) / MANY == pytest.approx(share, rel=0.2)
+    after_loss = sum(later for earlier, later in pairwise(lost) if earlier) / sum(lost)
+    assert after_loss == pytest.approx(math.exp(-1 / 5), abs=0.05)
+
+
+def test_a_duplicate_arrives_no_earlier_than_the_first_copy() -> None:
+    copies = Counter(len(fate) for fate in fates(way(duplicate=0.3), MANY))
+    assert copies[2] / MANY == pytest.approx(0.3, rel=0.1)
+    assert all(fate[0] <= fate[1] for fate in fates(way(duplicate=1.0), 100))
+
+
+def test_a_rate_makes_messages_wait_for_each_other() -> None:
+    one = way(rate=BitRate(8_000_000))  # a byte per microsecond
+    assert [one.carry(1_000_000, 0), one.carry(1_000_000, 0)] == [(S + 10 * MS,), (2 * S + 10 * MS,)]
+
+
+def test_what_does_not_fit_the_queue_is_dropped() -> None:
+    one = way(rate=BitRate(8_000_000), queue=ByteCount(1_500_000))
+    assert [one.carry(1_000_000, 0) for _ in range(4)][2:] == ["queue full", "queue full"]
+
+
+def test_ways_share_the_hubs_port() -> None:
+    port = Line(8_000_000)
+    one, other = way("one", port), way("other", port)
+    assert (one.carry(1_000_000, 0), other.carry(1_000_000, 0)) == ((S + 10 * MS,), (2 * S + 10 * MS,))
+
+
+def test_a_clogged_way_lets_everything_through_in_order_when_it_ends() -> None:
+    one = way()
+    one.held_until = S
+    assert [one.carry(1, 0), one.carry(1, MS), one.carry(1, S)] == [(S,), (S,), (S + 10 * MS,)]
+
+
+def test_a_cut_way_loses_everything_until_every_cut_is_mended() -> None:
+    one = way()
+    one.cuts = 2
+    assert one.carry(1, 0) == "partition"
+    one.cuts -= 1
+    assert one.carry(1, 0) == "partition"
+    one.cuts -= 1
+    assert one.carry(1, 0) == (10 * MS,)
+
+
+def test_faults_lie_over_each_other_and_each_ends_on_its_own() -> None:
+    one = way()
+    one.lay(1, LinkTerms(latency=Constant(Duration(100 * MS))))
+    one.lay(2, LinkTerms(loss=1.0))
+    assert one.carry(1, 0) == "loss"
+    one.lift(1)
+    assert one.carry(1, 0) == "loss"
+    one.lift(2)
+    assert one.carry(1, S) == (S + 10 * MS,)
+
+
+def test_the_fate_of_a_message_hangs_on_its_count_alone() -> None:
+    undisturbed, disturbed = way(loss=0.3), way(loss=0.3)
+    expected = fates(undisturbed, 200)
+    disturbed.cuts = 1
+    assert fates(disturbed, 100) == ["partition"] * 100
+    disturbed.cuts = 0
+    rest = [disturbed.carry(100, at * MS) for at in range(100, 200)]
+    assert [fate == "loss" for fate in rest] == [fate == "loss" for fate in expected[100:]]
+
+
+def test_directions_inherit_what_they_do_not_say() -> None:
+    base = LinkTerms(loss=0.1, duplicate=0.2)
+    assert overlay(base, LinkTerms(loss=0.3)) == LinkTerms(loss=0.3, duplicate=0.2)
+
+
+def test_draws_of_a_stream_are_uniform_and_do_not_follow_each_other() -> None:
+    numbers = [draw(stream(1, "x"), n) for n in range(MANY)]
+    assert all(0 <= number < 1 for number in numbers)
+    assert sum(numbers) / MANY == pytest.approx(0.5, abs=0.01)
+    together = sum((a - 0.5) * (b - 0.5) for a, b in pairwise(numbers)) / MANY
+    assert abs(together) < 0.003
+    assert [draw(stream(1, "x"), n) for n in range(5)] != [draw(stream(2, "x"), n) for n in range(5)]
