@@ -38,7 +38,11 @@ setup(
     license_files=["LICENSE"],
     python_requires=">=3.11",
     packages=find_packages(include=[f"{top}{tail}" for top in TOP_LEVEL for tail in ("", ".*")]),
-    package_data={"mdgan_edge": ["py.typed"], "mdgan_edge.data": ["digits.npz", "DIGITS.md"]},
+    package_data={
+        "mdgan_edge": ["py.typed"],
+        "mdgan_edge.data": ["digits.npz", "DIGITS.md"],
+        "sim.scenario": ["shipped/*.toml"],
+    },
     install_requires=[
         "click>=8.1.7",
         "msgpack>=1.0.8",
@@ -48,6 +52,7 @@ setup(
         "pyzmq>=26",
         "rich>=13.7",
         "safetensors>=0.4.5",
+        "tomli-w>=1.0",
         "torch>=2.6",
     ],
     extras_require={

@@ -155,8 +155,8 @@ class HubCore:
             case Feedback():
                 return self._feedback(member, message, now)
             case Ping(echo, training):
-                idle = training is None and member.overdue
-                return [*_noted(self.members.forgive(member, now) if idle else None), self._send(member, Pong(echo))]
+                changes = self.members.nothing_in_hand(member, now) if training is None else []
+                return [*(change.note() for change in changes), self._send(member, Pong(echo))]
             case Refuse(task_id, reason):
                 return self._refused(member, task_id, reason, now)
             case Bye(reason):

@@ -275,6 +275,15 @@ class Membership:
         member.overdue = False
         return self._trust(member, now) if member.state is MemberState.SUSPECT else None
 
+    def nothing_in_hand(self, member: Member, now: Nanos) -> list[Change]:
+        """The member says that it has no task: what was sent long enough ago to have come is lost, there or back."""
+        lost = [task.task_id for task in member.in_flight.values() if now - task.sent_at >= self._lease]
+        for task_id in lost:
+            self._close(member, task_id, answered=False)
+        changes = [Change(member.node, member.state, "has nothing in hand: tasks were lost", len(lost))] if lost else []
+        forgiven = self.forgive(member, now) if member.overdue else None
+        return [*changes, *([forgiven] if forgiven else [])]
+
     # --- time -----------------------------------------------------------------------------------------------------
 
     def sweep(self, now: Nanos, late_by: Nanos) -> list[Change]:

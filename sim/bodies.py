@@ -44,7 +44,7 @@ class Tokens:
 
     def __init__(self, settings: Settings) -> None:
         model = settings.model
-        self.image_shape = (model.channels, model.image_size, model.image_size)
+        self.image_shape: tuple[int, int, int] = (model.channels, model.image_size, model.image_size)
         self._batch_shape = (settings.training.batch_size, *self.image_shape)
 
     def hub(self) -> Trainer:

@@ -54,7 +54,8 @@ class Full:
         torch.set_num_threads(1)
         self.settings = settings
         self.architecture = architecture(build_discriminator(settings.model, seed=0))
-        self.image_shape = (settings.model.channels, settings.model.image_size, settings.model.image_size)
+        model = settings.model
+        self.image_shape: tuple[int, int, int] = (model.channels, model.image_size, model.image_size)
         self._images, self._nodes, self._run = images, nodes, run
         self._real = real
         self._scorer: Scorer | None = None

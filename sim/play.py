@@ -20,8 +20,6 @@ from sim.scenario.reading import settings_of
 from sim.scenario.values import Fidelity, Scenario
 from sim.world import Recorder, World
 
-WHOLE = "completed"
-
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -67,13 +65,9 @@ def plan_run(
     if scenario.fidelity == "toy":
         from sim.toy import TOY_TRAINING
 
-        scenario = replace(scenario, settings={**_training(TOY_TRAINING), **scenario.settings})
+        scenario = replace(scenario, settings={**TOY_TRAINING, **scenario.settings})
     scenario = compile_scenario(replace(scenario, settings={**scenario.settings, **more}), seed)
     return Plan(scenario, settings_of(scenario), frozenset(scenario.settings))
-
-
-def _training(values: Mapping[str, object]) -> dict[str, object]:
-    return {f"training.{name}": value for name, value in values.items()}
 
 
 def bodies_of(plan: Plan, run: Any = None) -> tuple[Bodies, Settings]:
@@ -81,12 +75,13 @@ def bodies_of(plan: Plan, run: Any = None) -> tuple[Bodies, Settings]:
     match plan.scenario.fidelity:
         case "tokens":
             settings = replace(plan.settings, model=replace(plan.settings.model, name="tokens", classes=0))
-            return Tokens(settings), settings
+            tokens: Bodies = Tokens(settings)
+            return tokens, settings
         case "toy":
-            from sim.toy_bodies import Toy
+            from sim.toy import Toy, fit_toy
 
-            toy = Toy(plan.settings)
-            return toy, toy.settings
+            settings = fit_toy(plan.settings)
+            return Toy(settings, plan.scenario.nodes), settings
         case "full":
             from sim.full import load_full
 

@@ -125,7 +125,7 @@ class Checks:
         if isinstance(message, Feedback):
             assert isinstance(event, Received)
             self._ledger.feedback += 1
-            self._perhaps_admitted(event.sender.node, message, effects)
+            self._perhaps_admitted(world, event, message, effects)
         elif isinstance(message, Hello) and isinstance(event, Received):
             self._greeted(world, event.sender.node, message, effects)
         elif isinstance(message, Bye) and isinstance(event, Received):
@@ -188,10 +188,15 @@ class Checks:
             count = "unknown" if member is None else len(member.in_flight)
             self._violated(world, "credit_kept", node, f"{count} tasks in flight, credit is {self._training.credit}")
 
-    def _perhaps_admitted(self, node: NodeId, message: Feedback, effects: list[Effect]) -> None:
-        """Unless the hub refuses it, it is in the buffer now, or in a step that begins at once."""
-        given = self._ledger.given.get(message.task_id)
+    def _perhaps_admitted(self, world: World, event: Received, message: Feedback, effects: list[Effect]) -> None:
+        """Unless the hub refuses or ignores it, it is in the buffer now, or in a step that begins at once."""
+        node, given, core = event.sender.node, self._ledger.given.get(message.task_id), world.last_hub_core
         if given is None or given.node != node or message.task_id in self._ledger.bounds:
+            return
+        member = core.members.get(node) if core is not None else None
+        if member is None or self._ledger.sessions.get(node) != event.header.session:
+            return
+        if world.hub.local(world.now) < member.quarantined_until:
             return
         receipts = (effect.message for effect in effects if isinstance(effect, Send))
         refused = any(

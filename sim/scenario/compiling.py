@@ -6,6 +6,7 @@ Each fault draws from a stream named by what it says itself, so taking one away 
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -36,6 +37,7 @@ from sim.scenario.values import (
 
 OCCURRENCES_MAX = 100_000  # of one fault with a rate
 HUB = ("hub",)
+SET_UP_ANEW = re.compile(r"-r[0-9]+$")
 ABOUT_THE_HUB = (HubCrash, HubIsolated, HubPause, HubSlow)
 MOMENTARY = (Reset, Join)  # these have no end
 FOR_EVER = (Crash, Leave)  # these have an end only if they say so
@@ -60,7 +62,7 @@ def compile_scenario(scenario: Scenario, seed: int) -> Scenario:
         if isinstance(fault, FlashCrowd):
             text = repr(fault)
             seen[text] = seen.get(text, 0) + 1
-            faults += _crowd(fault, _rng(seed, text, seen[text]), len(seen))
+            faults += _crowd(fault, _rng(seed, text, seen[text]), sum(seen.values()), ends_at)
     crew = _Crew(scenario, [*faults, *scenario.fault])
     for fault in scenario.fault:
         if isinstance(fault, FlashCrowd):
@@ -90,8 +92,8 @@ class _Crew:
 
     def known(self, name: str) -> bool:
         """Whether there ever is such a node; `n3-r1` is n3 set up anew."""
-        stem = name.partition("-r")[0]
-        return stem in self.initial or any(joined == stem for _, joined in self.joins)
+        names = {*self.initial, *(joined for _, joined in self.joins)}
+        return name in names or SET_UP_ANEW.sub("", name) in names
 
 
 def _rng(seed: int, *key: str | int) -> random.Random:
@@ -151,9 +153,9 @@ def _poisson(rate: float, start: int, ends_at: int, rng: random.Random) -> Itera
         yield int(at)
 
 
-def _crowd(fault: FlashCrowd, rng: random.Random, number: int) -> list[Fault]:
+def _crowd(fault: FlashCrowd, rng: random.Random, number: int, ends_at: int) -> list[Fault]:
     start = int(fault.at or 0)
-    times = sorted(start + int(rng.random() * fault.within) for _ in range(fault.count))
+    times = sorted(min(start + int(rng.random() * fault.within), ends_at - 1) for _ in range(fault.count))
     return [Join(at=Duration(at), who=(f"f{number}-{index}",)) for index, at in enumerate(times)]
 
 

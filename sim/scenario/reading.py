@@ -7,7 +7,8 @@ import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Union, get_args, get_origin
+from types import MappingProxyType
+from typing import Any, Literal, Union, get_args, get_origin
 
 import msgspec
 
@@ -49,23 +50,27 @@ def read_scenario(file: Path) -> Scenario:
         raise ConfigurationError(f"cannot read the scenario {file}: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
         raise ConfigurationError(f"the scenario {file} is not UTF-8 text") from error
-    return parse_scenario(text, file.name)
+    return parse_scenario(text, file.name, file.parent)
 
 
-def parse_scenario(text: str, origin: str) -> Scenario:
-    """Read a text; `origin` is what errors call it."""
+def parse_scenario(text: str, origin: str, folder: Path = Path()) -> Scenario:
+    """Read a text; `origin` is what errors call it, and files it names are found from `folder`."""
     try:
         tables = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigurationError(f"{origin} is not valid TOML: {_one_line(error)}") from error
-    settings = _settings(tables)
+    settings = _settings(tables, origin)
     rest = {key: value for key, value in tables.items() if key not in SECTIONS and key != "mode"}
     if "settings" in rest:
         raise ConfigurationError(f"{origin}: unknown key 'settings': write [training], [hub] and the like")
     for where, trouble in _unknown_keys(rest, Scenario, ""):
         raise ConfigurationError(f"{origin}: {where}{trouble}")
+
+    def decode(kind: type, given: Any) -> Any:
+        return _decode(kind, given, folder)
+
     try:
-        scenario = msgspec.convert(rest | {"settings": settings}, Scenario, dec_hook=_decode)
+        scenario = msgspec.convert(rest | {"settings": settings}, Scenario, dec_hook=decode)
     except msgspec.ValidationError as error:
         raise ConfigurationError(f"{origin}: {_in_words(error, rest)}") from error
     settings_from(settings, origin)
@@ -74,29 +79,43 @@ def parse_scenario(text: str, origin: str) -> Scenario:
     return scenario
 
 
-def settings_of(scenario: Scenario) -> Settings:
-    """The hub's and the nodes' settings; the run's seed is the scenario's unless training.seed is set."""
-    return settings_from({"training.seed": scenario.seed, **scenario.settings}, f"scenario {scenario.name}")
+def settings_of(scenario: Scenario, more: Mapping[str, object] = MappingProxyType({})) -> Settings:
+    """The hub's and the nodes' settings, `more` on top; the run's seed is the scenario's unless training.seed is set."""
+    return settings_from({"training.seed": scenario.seed, **scenario.settings, **more}, f"scenario {scenario.name}")
 
 
 # --- inside -----------------------------------------------------------------------------------------------------------
 
 
-def _settings(tables: Mapping[str, Any]) -> dict[str, Any]:
+def _settings(tables: Mapping[str, Any], origin: str) -> dict[str, Any]:
     found: dict[str, Any] = {"mode": tables["mode"]} if "mode" in tables else {}
     for section in SECTIONS:
         values = tables.get(section, {})
         if not isinstance(values, dict):
-            raise ConfigurationError(f"'{section}' must be a table: write [{section}] and its keys below it")
+            raise ConfigurationError(f"{origin}: '{section}' must be a table: write [{section}] and its keys below it")
         found |= {f"{section}.{name}": value for name, value in values.items()}
     return found
 
 
-def _decode(kind: type, given: Any) -> Any:
+def _decode(kind: Any, given: Any, folder: Path) -> Any:
     if kind in QUANTITIES:
         return kind.parse(given)
     assert kind is Distribution
+    if isinstance(given, dict) and given.get("dist") == "trace" and "file" in given:
+        given = _with_lines(given, folder)
     return parse_distribution(given)
+
+
+def _with_lines(given: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """A trace's file as its values: one duration per line."""
+    if "values" in given:
+        raise ValueError("a trace has either file or values")
+    try:
+        lines = (folder / str(given["file"])).read_text(encoding="utf-8").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"cannot read the trace {given['file']}: {_one_line(error)}") from error
+    rest = {key: value for key, value in given.items() if key != "file"}
+    return {**rest, "values": [line.strip() for line in lines if line.strip()]}
 
 
 def _unknown_keys(value: Any, kind: Any, where: str) -> Iterator[tuple[str, str]]:
@@ -106,7 +125,11 @@ def _unknown_keys(value: Any, kind: Any, where: str) -> Iterator[tuple[str, str]
             inner = _fault_kind(one) if where == "fault" else None
             if isinstance(one, dict) and where == "fault":
                 yield from _fault_trouble(one, number, inner)
+            elif where == "fault":
+                yield f"fault {number}: ", "a fault is a table: write [[fault]] and its keys below it"
         return
+    if where == "fault":
+        yield "fault: ", "there may be many, so each is headed by [[fault]], in double brackets"
     struct = _struct_in(kind)
     if not isinstance(value, dict) or struct is None:
         return
@@ -161,7 +184,47 @@ def _in_words(error: Exception, tables: Mapping[str, Any]) -> str:
         index = int(fault[1])
         kind = tables["fault"][index].get("kind")
         place = f"fault {index + 1} ({kind}) {place[fault.end() :]}".strip()
+    what = _plainly(what) + _allowed(what, _type_at(match[2], tables))
     return _one_line(f"{place}: {what[:1].lower()}{what[1:]}" if place else what)
+
+
+WORDS = {"float": "a number", "int": "a whole number", "str": "text", "bool": "true or false", "array": "a list"}
+
+
+def _plainly(what: str) -> str:
+    """As somebody says it who knows TOML and not JSON."""
+    what = re.sub(r"^Object missing required field (`.*?`)", r"\1 is missing", what)
+    what = what.replace("Invalid enum value", "there is no")
+    named = WORDS | {"object": "a table", "null": "nothing"}
+    for word, plain in named.items():
+        what = what.replace(f"`{word}`", plain)
+    return re.sub(r"^Expected (.*?)(, got .*)?$", r"it must be \1\2", what).replace(" | nothing", "")
+
+
+def _allowed(what: str, kind: Any) -> str:
+    """For a word that is none of those allowed: which are, and the one most like it."""
+    if not what.startswith("Invalid enum value"):
+        return ""
+    words = _words_of(kind)
+    near = difflib.get_close_matches(what.split("'")[1], words, n=1)
+    return f": did you mean '{near[0]}'?" if near else f": there are {', '.join(words)}"
+
+
+def _words_of(kind: Any) -> list[str]:
+    if get_origin(kind) is Literal:
+        return [str(word) for word in get_args(kind)]
+    return [word for one in get_args(kind) for word in _words_of(one)]
+
+
+def _type_at(place: str, tables: Mapping[str, Any]) -> Any:
+    """The type of the field that a place such as fault[2].how names."""
+    fault = _FAULT.match(place)
+    kind = Scenario if fault is None else _fault_kind(tables["fault"][int(fault[1])])
+    for name in re.sub(r"\[\d+\]", "", place[fault.end() :] if fault else place).split("."):
+        struct = _struct_in(kind)
+        fields = {} if struct is None else {one.encode_name: one.type for one in msgspec.structs.fields(struct)}
+        kind = fields.get(name)
+    return kind
 
 
 def _one_line(text: object) -> str:

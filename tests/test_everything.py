@@ -1,0 +1,73 @@
+"""The protocol in all weathers: seeds of `everything`, and the seeds that once found something."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from sim.invariants.names import SOMETIMES
+from sim.play import Played, plan_run, play
+from sim.scenario.reading import find_scenario, shipped
+
+SEEDS = 40  # of the suite; `make test-long` takes more
+SEEDS_LONG = 1000
+BATCH = 20
+
+# What the first runs found, each with what it was.
+FOUND: dict[int, str] = {
+    3: "feedback of an incarnation that was over was merged",
+    8: "feedback of a quarantined node had no verdict",
+    37: "after a long outage a node waited up to 35 s before it greeted the hub again",
+}
+
+
+def played(seed: int, scenario: str = "everything") -> Played:
+    return play(plan_run(find_scenario(scenario), seed))
+
+
+def assert_nothing_violated(run: Played) -> None:
+    scenario = run.plan.scenario
+    assert run.checks.violations == [], f"again: mdgan-sim run {scenario.name} --seed {scenario.seed}"
+
+
+def sweep(first: int, last: int) -> Counter[str]:
+    seen: Counter[str] = Counter()
+    for seed in range(first, last):
+        run = played(seed)
+        assert_nothing_violated(run)
+        seen.update(name for name, count in run.checks.sometimes.items() if count)
+    return seen
+
+
+def test_no_seed_of_everything_violates_an_invariant_and_everything_sometimes_happens() -> None:
+    seen = sweep(0, SEEDS)
+    assert [name for name in SOMETIMES if not seen[name]] == []
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("first", range(SEEDS, SEEDS_LONG, BATCH))
+def test_no_further_seed_violates_an_invariant(first: int) -> None:
+    sweep(first, first + BATCH)
+
+
+@pytest.mark.parametrize("seed", FOUND)
+def test_a_seed_that_once_found_something_finds_it_no_more(seed: int) -> None:
+    assert_nothing_violated(played(seed))
+
+
+@pytest.mark.parametrize("name", [name for name in shipped() if name != "everything"])
+def test_a_named_scenario_violates_nothing_and_shows_what_it_promises(name: str) -> None:
+    run = played(0, name)
+    assert_nothing_violated(run)
+    assert run.missed == []
+    assert run.checks.verdicts()["live_are_members"] is True
+
+
+def test_calm_runs_to_its_end_with_equal_shares() -> None:
+    run = played(0, "calm")
+    core = run.world.last_hub_core
+    assert core is not None
+    assert core.outcome == "completed"
+    assert {member.tally.merged for member in core.members} == {run.plan.settings.training.steps}
+    assert all(member.tally.staleness_max == 0 for member in core.members)
