@@ -80,7 +80,7 @@ def parse_scenario(text: str, origin: str, folder: Path = Path()) -> Scenario:
 
 
 def settings_of(scenario: Scenario, more: Mapping[str, object] = MappingProxyType({})) -> Settings:
-    """The hub's and the nodes' settings, `more` on top; the run's seed is the scenario's unless training.seed is set."""
+    """The hub's and the nodes' settings, `more` on top; training.seed is the scenario's seed unless set."""
     return settings_from({"training.seed": scenario.seed, **scenario.settings, **more}, f"scenario {scenario.name}")
 
 
@@ -177,7 +177,7 @@ _FAULT = re.compile(r"^fault\[(\d+)\]\.?")
 def _in_words(error: Exception, tables: Mapping[str, Any]) -> str:
     match = _PLACE.match(str(error))
     if match is None:
-        return _one_line(error)
+        return _one_line(_plainly(str(error)))
     what, place = match[1], match[2]
     fault = _FAULT.match(place)
     if fault is not None:

@@ -1,0 +1,255 @@
+"""Scenario files: ours are sound, and a bad one gets one line that says where, what is wrong and what is allowed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mdgan_edge.errors import ConfigurationError
+from sim.scenario.compiling import compile_scenario
+from sim.scenario.distributions import Constant, Trace
+from sim.scenario.drawing import draw
+from sim.scenario.quantities import Duration
+from sim.scenario.reading import FAULTS, find_scenario, parse_scenario, read_scenario, settings_of, shipped
+from sim.scenario.values import MS, S, Straggler
+from sim.scenario.writing import dump_scenario
+
+HEAD = 'name = "x"\nduration = "60s"\nnodes = 4\n'
+KINDS = ", ".join(sorted(FAULTS))
+TIME = 'write a duration as a number and one of ns, us, ms, s, min, h, such as "30ms"'
+BITS = 'write a bit rate (per second) as a number and one of bit, kbit, Mbit, Gbit, such as "20Mbit"'
+NODES = "but the nodes are n0 to n3, and those that join"
+LATENCY = "bad.toml: links.default.latency: "
+
+
+def fault(text: str) -> str:
+    return "[[fault]]\n" + text.replace("; ", "\n") + "\n"
+
+
+def latency(text: str) -> str:
+    return f"[links.default]\nlatency = {text}\n"
+
+
+# What follows HEAD, and all that is said of it.
+BAD = [
+    ("nods = 3", "bad.toml: unknown key 'nods': did you mean 'nodes'?"),
+    ("[trainning]\nquorum = 3", "bad.toml: unknown key 'trainning': did you mean 'training'?"),
+    ("[training]\nquorun = 3", "unknown key 'training.quorun' in bad.toml: did you mean 'training.quorum'?"),
+    (
+        "[training]\nquorum = 0.0",
+        'training.quorum = 0.0 (bad.toml) is not allowed: a whole number >= 1, a number > 0 and <= 1 or "all"',
+    ),
+    ('mode = "snyc"', 'mode = "snyc" (bad.toml) is not allowed: "async" or "sync"'),
+    ("training = 3", "bad.toml: 'training' must be a table: write [training] and its keys below it"),
+    ("settings = {}", "bad.toml: unknown key 'settings': write [training], [hub] and the like"),
+    ("seed = -1", "bad.toml: seed: it must be a whole number >= 0"),
+    ("links = 3", "bad.toml: links: it must be a table, got a whole number"),
+    ('fidelity = "ful"', "bad.toml: fidelity: there is no 'ful': did you mean 'full'?"),
+    (
+        '[links.default]\nlattency = "3ms"',
+        "bad.toml: unknown key 'lattency' in links.default: did you mean 'latency'?",
+    ),
+    (latency('"3"'), f"{LATENCY}'3' is not understood: {TIME}"),
+    (latency("3"), f"{LATENCY}3 has no unit: {TIME}"),
+    (latency('"-1ms"'), f"{LATENCY}'-1ms': a duration cannot be negative here"),
+    (latency('{dist = "lognormal", median = "3ms", sigma = -1}'), f"{LATENCY}lognormal: sigma cannot be negative"),
+    (latency('{dist = "pareto", scale = "3ms", shape = 0}'), f"{LATENCY}pareto: shape must be above 0"),
+    (latency('{dist = "uniform", low = "3ms", high = "2ms"}'), f"{LATENCY}uniform: high is below low"),
+    (latency('{dist = "trace", values = []}'), f"{LATENCY}values must be a list of at least one duration"),
+    (
+        latency('{dist = "trace", values = ["1ms"], file = "x.txt"}'),
+        f"{LATENCY}a trace has either file or values",
+    ),
+    ("[links.default]\nloss = 2.0", "bad.toml: links.default.loss: it must be a number <= 1.0"),
+    ('[links.default]\nburst = {every = "3s"}', "bad.toml: links.default.burst: `lasts` is missing"),
+    (
+        '[links.up]\nburst = {every = "0s", lasts = "1s"}',
+        "bad.toml: links.up.burst: every and lasts must be above 0",
+    ),
+    ('[links.default]\nrate = "20"', f"bad.toml: links.default.rate: '20' is not understood: {BITS}"),
+    ("fault = [1]", "bad.toml: fault 1: a fault is a table: write [[fault]] and its keys below it"),
+    (
+        '[fault]\nkind = "clog"',
+        "bad.toml: fault: there may be many, so each is headed by [[fault]], in double brackets",
+    ),
+    (fault('at = "1s"'), f"bad.toml: fault 1: no kind is given: there are {KINDS}"),
+    (fault('kind = "partion"; at = "1s"'), "bad.toml: fault 1: unknown kind 'partion': did you mean 'partition'?"),
+    (
+        fault('kind = "clog"'),
+        'bad.toml: fault 1 (clog): say when it comes: at = "10s", or rate = "0.1/s"',
+    ),
+    (fault('kind = "clog"; at = "-1s"'), "bad.toml: fault 1 (clog): at = -1s is before the start"),
+    (
+        fault('kind = "clog"; at = "61s"'),
+        "bad.toml: fault 1 (clog): at = 61s is after the end of the run at 1min",
+    ),
+    (
+        fault('kind = "clog"; at = "1s"') + fault('kind = "pause"; at = "30s"') + '[heal]\nat = "30s"',
+        "bad.toml: fault 2 (pause): at = 30s is not before the heal at 30s, after which nothing may fail",
+    ),
+    (
+        fault('kind = "clog"; at = "1s"') + fault('kind = "straggler"; at = "1s"; factor = "x"'),
+        "bad.toml: fault 2 (straggler) factor: it must be a number, got text",
+    ),
+    (
+        fault('kind = "straggler"; at = "1s"; factr = 2'),
+        "bad.toml: unknown key 'factr' in fault 1 (straggler): did you mean 'factor'?",
+    ),
+    (
+        fault('kind = "byzantine"; at = "1s"; how = "noize"'),
+        "bad.toml: fault 1 (byzantine) how: there is no 'noize': did you mean 'noise'?",
+    ),
+    (
+        fault('kind = "clog"; at = "1s"; for = "-1s"'),
+        "bad.toml: fault 1 (clog) for: '-1s': a duration cannot be negative here",
+    ),
+    (
+        fault('kind = "clog"; at = "1s"; stability = "-1s"'),
+        "bad.toml: fault 1 (clog): stability = -1s is negative",
+    ),
+    (fault('kind = "clog"; rate = "0/s"'), "bad.toml: fault 1 (clog): rate = 0/s never comes: leave the fault out"),
+    (
+        fault('kind = "reset"; at = "1s"; for = "2s"'),
+        "bad.toml: fault 1 (reset): `for` means nothing to it: it happens in a moment",
+    ),
+    (
+        fault('kind = "clog"; at = "1s"; who = "fraction:1.5"'),
+        "bad.toml: fault 1 (clog): who = 'fraction:1.5': a fraction is above 0 and at most 1",
+    ),
+    (fault('kind = "clog"; at = "1s"; who = "count:0"'), "bad.toml: fault 1 (clog): who = 'count:0': at least one"),
+    (
+        fault('kind = "clog"; at = "1s"; who = ["n1", "n9"]'),
+        f"bad.toml: fault 1 (clog): a fault of kind clog names 'n9', {NODES}",
+    ),
+    (
+        fault('kind = "clog"; at = "1s"; who = "n9"'),
+        f"bad.toml: fault 1 (clog): a fault of kind clog names 'n9', {NODES}",
+    ),
+    (fault('kind = "clog"; at = "1s"; who = []'), "bad.toml: fault 1 (clog): who names nobody"),
+    (
+        fault('kind = "hub_crash"; at = "1s"; who = "one"'),
+        "bad.toml: fault 1 (hub_crash): who = 'one' means nothing to it: it befalls the hub",
+    ),
+    (
+        fault('kind = "join"; at = "1s"; who = ["n1"]'),
+        "bad.toml: fault 1 (join): n1 is there from the start: give a new node a new name",
+    ),
+    (
+        fault('kind = "join"; at = "1s"; who = ["a"]') + fault('kind = "join"; at = "2s"; who = ["a"]'),
+        "bad.toml: fault 2 (join): a has joined already: give a new node a new name",
+    ),
+    (
+        fault('kind = "flash_crowd"; at = "1s"; count = 0'),
+        "bad.toml: fault 1 (flash_crowd) count: it must be a whole number >= 1",
+    ),
+    (
+        '[heal]\nat = "50s"',
+        "bad.toml: the heal at 50s leaves less than expect.rejoin_within = 15s before the end at 1min",
+    ),
+    ('[heal]\nat = "60s"', "bad.toml: heal.at = 1min is not within the run, which ends at 1min"),
+    (
+        '[churn]\ngaps = "1s"',
+        "bad.toml: churn.gaps needs churn.sessions: how long nodes stay away means nothing if they never go",
+    ),
+    (
+        '[churn]\ntrace = [["9s", "join", "a"], ["8s", "leave", "a"]]',
+        "bad.toml: churn.trace, line 2: 8s is before the line above it, or the start",
+    ),
+    ('[churn]\ntrace = [["9s", "crash", "a"]]', "bad.toml: churn.trace, line 1: a has not joined yet"),
+    (
+        "everything = true\n" + fault('kind = "clog"; at = "1s"'),
+        "bad.toml: everything = true draws the faults itself: leave [[fault]] out",
+    ),
+]
+
+
+@pytest.mark.parametrize(("text", "said"), BAD, ids=[said[:60] for _, said in BAD])
+def test_a_bad_file_is_told_in_one_line(text: str, said: str) -> None:
+    with pytest.raises(ConfigurationError) as raised:
+        parse_scenario(HEAD + text, "bad.toml")
+    assert str(raised.value) == said
+    assert "\n" not in said
+
+
+@pytest.mark.parametrize("text", ["nodes = [", HEAD + "nodes = 4", 'name = "x"\n"""', "\x00"])
+def test_what_is_not_toml_is_told_in_one_line(text: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"^bad\.toml is not valid TOML: [^\n]+$"):
+        parse_scenario(text, "bad.toml")
+
+
+@pytest.mark.parametrize("key", ["name", "duration", "nodes"])
+def test_a_key_that_every_file_needs_is_missed_by_name(key: str) -> None:
+    text = "".join(line for line in HEAD.splitlines(keepends=True) if not line.startswith(key))
+    with pytest.raises(ConfigurationError) as raised:
+        parse_scenario(text, "bad.toml")
+    assert str(raised.value) == f"bad.toml: `{key}` is missing"
+
+
+def test_settings_are_those_of_the_file_then_of_the_command_line_and_the_seed_is_the_scenarios() -> None:
+    scenario = parse_scenario(HEAD + "seed = 5\n[training]\nquorum = 0.25\ncredit = 3\n", "x.toml")
+    chosen = settings_of(scenario, {"training.credit": "4"})
+    assert (chosen.training.seed, chosen.training.quorum, chosen.training.credit) == (5, 0.25, 4)
+    assert settings_of(scenario, {"training.seed": 6}).training.seed == 6
+
+
+def test_units_are_resolved_and_up_inherits_from_default() -> None:
+    scenario = parse_scenario(HEAD + latency('"30ms"') + fault('kind = "straggler"; at = "1.5s"; for = "2s"'), "x.toml")
+    assert scenario.links.default.latency == Constant(Duration(30 * MS))
+    assert scenario.links.up.latency is None
+    assert scenario.fault == (Straggler(at=Duration(3 * S // 2), lasts=Constant(Duration(2 * S))),)
+
+
+def test_a_trace_is_read_from_beside_its_scenario(tmp_path: Path) -> None:
+    (tmp_path / "measured.txt").write_text("3ms\n1ms\n\n2ms\n", encoding="utf-8")
+    file = tmp_path / "x.toml"
+    file.write_text(HEAD + latency('{dist = "trace", file = "measured.txt"}'), encoding="utf-8")
+    scenario = read_scenario(file)
+    assert scenario.links.default.latency == Trace((Duration(MS), Duration(2 * MS), Duration(3 * MS)))
+    assert parse_scenario(dump_scenario(scenario), "elsewhere") == scenario
+
+
+def test_a_trace_that_is_not_there_is_told_by_its_name() -> None:
+    with pytest.raises(
+        ConfigurationError, match=r"^bad\.toml: links\.default\.latency: cannot read the trace no\.txt: "
+    ):
+        parse_scenario(HEAD + latency('{dist = "trace", file = "no.txt"}'), "bad.toml")
+
+
+def test_a_node_whose_name_ends_like_one_set_up_anew_is_known() -> None:
+    text = fault('kind = "join"; at = "1s"; who = ["x-ray"]') + fault('kind = "crash"; at = "2s"; who = ["x-ray-r1"]')
+    assert len(parse_scenario(HEAD + text, "x.toml").fault) == 2
+
+
+def test_a_scenario_is_found_by_its_name_and_a_near_miss_is_told() -> None:
+    assert find_scenario("swizzle").name == "swizzle"
+    with pytest.raises(ConfigurationError) as raised:
+        find_scenario("swizle")
+    assert str(raised.value) == "'swizle' is neither a file nor a scenario: did you mean 'swizzle'?"
+
+
+def test_all_the_promised_scenarios_ship() -> None:
+    promised = "asymmetric-uplink byzantine-20 calm churn clock-skew duplicate-storm everything flash-crowd free-riders"
+    promised += " half-partition hub-crash hub-isolated lossy-burst mass-exit mobile pareto-tail pauses slow-disk"
+    promised += " straggler-10x swizzle wan"
+    assert shipped() == promised.split()
+
+
+@pytest.mark.parametrize("name", shipped())
+def test_a_shipped_scenario_reads_compiles_and_reads_back_equal(name: str) -> None:
+    scenario = find_scenario(name)
+    explicit = compile_scenario(draw(scenario, 0) if scenario.everything else scenario, 0)
+    assert scenario.name == name
+    assert parse_scenario(dump_scenario(scenario), name) == scenario
+    assert parse_scenario(dump_scenario(explicit), name) == explicit
+
+
+@pytest.mark.parametrize("name", shipped())
+def test_a_shipped_scenario_says_what_to_look_at_and_lasts_long_enough_to_see_it_advance(name: str) -> None:
+    scenario = find_scenario(name)
+    assert len(scenario.about.split()) >= 40
+    assert "Look" in scenario.about
+    assert scenario.heal is not None
+    settled_at = scenario.heal.at + scenario.expect.rejoin_within
+    assert settled_at + scenario.expect.advance_within <= scenario.duration
+    assert settings_of(scenario).node.death_timeout_s == 300.0
