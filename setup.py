@@ -41,6 +41,7 @@ setup(
     package_data={
         "mdgan_edge": ["py.typed"],
         "mdgan_edge.data": ["digits.npz", "DIGITS.md"],
+        "sim.report": ["page.html.j2"],
         "sim.scenario": ["shipped/*.toml"],
     },
     install_requires=[
@@ -66,6 +67,10 @@ setup(
             "scipy>=1.13",
             "setuptools>=70.1",
             "torchmetrics>=1.4",
+        ],
+        "report": [
+            "jinja2>=3.1",
+            "matplotlib>=3.9",
         ],
     },
     entry_points={

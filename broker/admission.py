@@ -6,6 +6,7 @@ Pure: looks at a feedback and at what the hub knows of its sender, changes nothi
 from __future__ import annotations
 
 import math
+from bisect import bisect_left, insort
 from collections import deque
 
 from broker.membership import Member
@@ -20,18 +21,25 @@ class NormGuard:
 
     def __init__(self, factor: float) -> None:
         self._factor = factor
-        self._norms: deque[float] = deque(maxlen=NORMS_KEPT)
+        self._norms: deque[float] = deque()
+        self._sorted: list[float] = []
 
     def scale(self, norm: float) -> float:
         """1, or what brings `norm` down to factor times median. Remembers the norm as clipped."""
         if self._factor == 0:
             return 1.0
         limit = math.inf
-        if len(self._norms) >= NORMS_MIN:
-            median = sorted(self._norms)[len(self._norms) // 2]
+        if len(self._sorted) >= NORMS_MIN:
+            median = self._sorted[len(self._sorted) // 2]
             limit = self._factor * median or math.inf  # a median of 0 says nothing, and would stay for ever
-        self._norms.append(min(norm, limit))
+        self._remember(min(norm, limit))
         return limit / norm if norm > limit else 1.0
+
+    def _remember(self, norm: float) -> None:
+        self._norms.append(norm)
+        insort(self._sorted, norm)
+        if len(self._norms) > NORMS_KEPT:
+            del self._sorted[bisect_left(self._sorted, self._norms.popleft())]
 
 
 def refusal_by_task(member: Member, feedback: Feedback) -> Verdict | None:

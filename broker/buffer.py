@@ -5,7 +5,7 @@ An entry's life: admitted → added → taken by exactly one step, where it is m
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from broker import admission, steprule
 from broker.jobs import Contribution, Step
@@ -14,8 +14,7 @@ from mdgan_edge.messages import NodeId, Version
 from mdgan_edge.settings import TrainingSettings
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(msgspec.Struct, frozen=True):
     """One admitted feedback: what it would contribute, and the losses its node had, for the metrics."""
 
     contribution: Contribution
@@ -23,8 +22,7 @@ class Entry:
     loss_g: float
 
 
-@dataclass(frozen=True, slots=True)
-class Taken:
+class Taken(msgspec.Struct, frozen=True):
     """What a step takes from the buffer. `step` is None if all of it has grown stale."""
 
     merged: tuple[Entry, ...]

@@ -131,8 +131,10 @@ class HubCore:
         """When the next lease, step timeout or farewell is to be looked at."""
         if self.phase is Phase.OVER:
             return None
+        if self._farewell_by is not None:
+            return min(self._farewell_by, self._sweep_at)
         timeout = self.training.timeout_at() if self.phase is Phase.TRAINING else None
-        return min(time for time in (self._sweep_at, timeout, self._farewell_by) if time is not None)
+        return self._sweep_at if timeout is None or timeout > self._sweep_at else timeout
 
     # --- messages -------------------------------------------------------------------------------------------------
 
@@ -140,7 +142,7 @@ class HubCore:
         if isinstance(event.message, Hello):
             return self._hello(event.sender, event.message, now)
         member = self.members.get(event.sender.node)
-        if member is None or event.header != self._header(member) or not member.present:
+        if member is None or event.header != member.header or not member.present:
             return self._no_session(event)
         if now < member.quarantined_until and not isinstance(event.message, Ping | Bye | ByeAck):
             self.verdicts[Verdict.MALFORMED] += isinstance(event.message, Feedback)  # no answer, but a verdict
@@ -183,6 +185,7 @@ class HubCore:
         warm_up = self._warm_up() if assigned.action == "init" else None
         mine = (assigned.discriminator_id, assigned.hop)
         member = self.members.join(sender, hello, mine, warm_up, now)
+        member.header = Header(self.facts.epoch, member.session)
         self.training.look_at(member.node)
         welcome = self._send(member, greeting.welcome(member.node, assigned, self.settings, self.facts))
         asked_to_leave = self._ask_to_leave(member) if member.node in self._register.drained else []
@@ -393,11 +396,8 @@ class HubCore:
             return [Finish(ExitCode.UNEXPECTED, "failed", self._why_failed)]
         return [Finish(ExitCode.OK, self.outcome, f"{self.outcome} at version {self.training.version}")]
 
-    def _header(self, member: Member) -> Header:
-        return Header(epoch=self.facts.epoch, session=member.session)
-
     def _send(self, member: Member, message: Message) -> Send:
-        return Send(member.peer, message, self._header(member))
+        return Send(member.peer, message, member.header)
 
 
 def _noted(change: Change | None) -> list[Effect]:

@@ -4,29 +4,27 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+import msgspec
 
 from mdgan_edge.messages import NodeId, TaskId, Tensor, Version
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
+class Batch(msgspec.Struct, frozen=True):
     """One generated batch as it goes to nodes: images float32 (B, C, H, W), labels int64 (B,) or None."""
 
     images: Tensor
     labels: Tensor | None
 
 
-@dataclass(frozen=True, slots=True)
-class MakeBatches:
+class MakeBatches(msgspec.Struct, frozen=True):
     """Generate batches 0..count-1 of `version`, one forward each."""
 
     version: Version
     count: int
 
 
-@dataclass(frozen=True, slots=True)
-class BatchesMade:
+class BatchesMade(msgspec.Struct, frozen=True):
     """All batches of one version, in order of their index."""
 
     version: Version
@@ -38,8 +36,7 @@ class BatchesMade:
         return all(math.isfinite(batch.images.norm) for batch in self.batches)
 
 
-@dataclass(frozen=True, slots=True)
-class Contribution:
+class Contribution(msgspec.Struct, frozen=True):
     """One admitted feedback: the answer to `task_id`, on batch `index` of `version`; weighs alpha(s) times clipping."""
 
     task_id: TaskId
@@ -50,8 +47,7 @@ class Contribution:
     feedback: Tensor
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(msgspec.Struct, frozen=True):
     """Take the generator from `version` to the next.
 
     `contributions` are ordered by (version, index, node), which is rank order within a batch; their sum is divided by
@@ -65,8 +61,7 @@ class Step:
     oldest: Version
 
 
-@dataclass(frozen=True, slots=True)
-class Stepped:
+class Stepped(msgspec.Struct, frozen=True):
     """The generator is at `version` now; `gradient_norm` is the L2 norm of the merged gradient."""
 
     version: Version
@@ -74,16 +69,14 @@ class Stepped:
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class Evaluate:
+class Evaluate(msgspec.Struct, frozen=True):
     """Save the generator, draw a grid of samples and score the averaged generator as it is at `version`."""
 
     version: Version
     final: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Evaluated:
+class Evaluated(msgspec.Struct, frozen=True):
     """Scores by name; None where the hub cannot give one, and `missing` says why; `trouble`: what was not saved."""
 
     version: Version

@@ -12,7 +12,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from mdgan_edge.actors import Nanos, Note, Peer, nanos
+import msgspec
+
+from mdgan_edge.actors import Header, Nanos, Note, Peer, nanos
 from mdgan_edge.messages import DiscriminatorId, Hello, Incarnation, NodeId, Session, TaskId, Version
 from mdgan_edge.settings import HubSettings
 
@@ -52,8 +54,7 @@ _ALLOWED: dict[MemberState, frozenset[MemberState]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class InFlight:
+class InFlight(msgspec.Struct, frozen=True):
     """A task a node has in hand: batch `index` of `version`, to be answered by `expires_at`."""
 
     task_id: TaskId
@@ -90,6 +91,7 @@ class Member:
     shard_size: int = 0
     labels: tuple[int, ...] | None = None
     last_seen: Nanos = NEVER
+    header: Header = Header()  # of everything that is said in this session
     discriminator_id: DiscriminatorId = NO_DISCRIMINATOR
     hop: int = 0
     state: MemberState = MemberState.ACTIVE
@@ -97,12 +99,14 @@ class Member:
     overdue: bool = False  # let a task's lease lapse and has not answered anything since
     closed: dict[TaskId, bool] = field(default_factory=dict)  # ended tasks; True if answered
     task_times: deque[Nanos] = field(default_factory=lambda: deque(maxlen=TASK_TIMES_MAX))
+    slowest: Nanos = NEVER  # of all task times
     turn: tuple[Version, int] = (FIRST, 0)  # how many tasks it was given at a version
     warm_up_left: int = 0
     malformed_at: deque[Nanos] = field(default_factory=lambda: deque(maxlen=MALFORMED_MAX))
     quarantined_until: Nanos = NEVER
     paused_until: Nanos = NEVER  # it refused a task
     draining: bool = False
+    live: bool = False  # Membership lists it
     tally: Tally = field(default_factory=Tally)
 
     @property
@@ -121,6 +125,8 @@ class Member:
         """How long a task may take: median + k·MAD of the node's own task times, never below `least`."""
         if not self.task_times:
             return Nanos(round(least * FIRST_LEASE_FACTOR))
+        if self.slowest * (1 + LEASE_DEVIATIONS) <= least:
+            return least  # neither median nor MAD can be above the slowest
         middle = median(list(self.task_times))
         deviation = median([abs(time - middle) for time in self.task_times])
         return Nanos(max(least, round(middle + LEASE_DEVIATIONS * deviation)))
@@ -131,8 +137,7 @@ def median(values: list[int]) -> int:
     return sorted(values)[len(values) // 2]
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(msgspec.Struct, frozen=True):
     """A member's state changed, and why."""
 
     node: NodeId
@@ -181,8 +186,8 @@ class Membership:
         return rank
 
     def is_live(self, node: NodeId) -> bool:
-        place = bisect_left(self._live, node)
-        return place < len(self._live) and self._live[place] == node
+        member = self._members.get(node)
+        return member is not None and member.live
 
     def oldest_in_flight(self) -> Version | None:
         """The lowest version a live member still works on."""
@@ -262,7 +267,9 @@ class Membership:
     def answer(self, member: Member, task_id: TaskId, now: Nanos) -> InFlight:
         """The member answered a task in flight: credit returns, its pace is known better."""
         task = self._close(member, task_id, answered=True)
-        member.task_times.append(Nanos(now - task.sent_at))
+        took = Nanos(now - task.sent_at)
+        member.task_times.append(took)
+        member.slowest = max(member.slowest, took)
         member.tally.tasks += 1
         return task
 
@@ -338,20 +345,22 @@ class Membership:
 
     def _relist(self, member: Member, now: Nanos) -> None:
         able = member.state is MemberState.ACTIVE and not member.draining and now >= member.quarantined_until
-        if able and not self.is_live(member.node):
+        if able and not member.live:
+            member.live = True
             insort(self._live, member.node)
             for task in member.in_flight.values():
                 self._versions[task.version] = self._versions.get(task.version, 0) + 1
 
     def _unlist(self, member: Member) -> None:
-        if self.is_live(member.node):
+        if member.live:
             for task in member.in_flight.values():
                 self._count(task.version, -1)
             del self._live[self.rank(member.node)]
+            member.live = False
 
     def _close(self, member: Member, task_id: TaskId, *, answered: bool) -> InFlight:
         task = member.close(task_id, answered=answered)
-        if self.is_live(member.node):
+        if member.live:
             self._count(task.version, -1)
         return task
 

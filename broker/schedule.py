@@ -14,9 +14,10 @@ def may_have_task(member: Member, buffered: int, training: TrainingSettings, liv
     """
     if len(member.in_flight) >= training.credit:
         return False
-    at_version = sum(task.version == version for task in member.in_flight.values())
-    quota = quota_count(training.quota, quorum_count(training.quorum, live))
-    return at_version == 0 and buffered < quota
+    for task in member.in_flight.values():
+        if task.version == version:
+            return False
+    return buffered < quota_count(training.quota, quorum_count(training.quorum, live))
 
 
 def batch_indices(rank: int, turn: int, batches: int) -> tuple[int, int]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import assert_never
+
+import msgspec
 
 from mdgan_edge.actors import Nanos, nanos
 from mdgan_edge.messages import Version
@@ -21,8 +22,7 @@ class Reason(StrEnum):
     EMPTY = "nothing to merge"
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
+class Standing(msgspec.Struct, frozen=True):
     """All that the rule looks at. `oldest_in_flight` is the lowest version at a node that is not suspect."""
 
     version: Version
@@ -32,8 +32,7 @@ class Standing:
     waiting_since: Nanos
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(msgspec.Struct, frozen=True):
     """Step or wait, and why."""
 
     step: bool

@@ -6,8 +6,9 @@ stepped. Knows nothing of sessions, greetings or the operator.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from broker import admission, schedule, steprule
 from broker.buffer import Entry, FeedbackBuffer, Taken
@@ -19,8 +20,7 @@ from mdgan_edge.messages import Feedback, NodeId, Task, TaskId, Verdict, Version
 from mdgan_edge.settings import TrainingSettings, batches_count, quorum_count, quota_count
 
 
-@dataclass(frozen=True, slots=True)
-class Dispatched:
+class Dispatched(msgspec.Struct, frozen=True):
     """A task on its way to a member."""
 
     member: Member
@@ -85,14 +85,18 @@ class Training:
         if self._batches is None:
             return []
         hungry, self._hungry = self._hungry, {}
-        members = [self._members.get(node) for node in hungry if self._members.is_live(node)]
-        able = [member for member in members if member is not None and self._may_have_task(member, now)]
-        return [self._give_task(member, self._batches, now) for member in able]
+        given: list[Dispatched] = []
+        for node in hungry:
+            member = self._members.get(node)
+            if member is not None and self._may_have_task(member, now):
+                given.append(self._give_task(member, self._batches, now))
+        return given
 
     def _may_have_task(self, member: Member, now: Nanos) -> bool:
+        if not member.live or now < member.paused_until:
+            return False
         buffered, live = self._buffer.held_by(member.node), len(self._members.live)
-        allowed = schedule.may_have_task(member, buffered, self._settings, live, self.version)
-        return allowed and now >= member.paused_until
+        return schedule.may_have_task(member, buffered, self._settings, live, self.version)
 
     def _give_task(self, member: Member, batches: tuple[Batch, ...], now: Nanos) -> Dispatched:
         turn = self._members.turn(member, self.version)

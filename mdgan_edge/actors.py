@@ -9,8 +9,9 @@ Time is integer nanoseconds of a monotonic clock and always an argument.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any, Literal, NewType, Protocol
+
+import msgspec
 
 from mdgan_edge.errors import ExitCode
 from mdgan_edge.messages import Epoch, Message, NodeId, Session
@@ -25,8 +26,7 @@ def nanos(seconds: float) -> Nanos:
     return Nanos(round(seconds * NANOS_PER_SECOND))
 
 
-@dataclass(frozen=True, slots=True)
-class Peer:
+class Peer(msgspec.Struct, frozen=True):
     """Who is at the other end: `node` is proven by its key, `link` names one connection and means nothing else."""
 
     node: NodeId
@@ -36,8 +36,7 @@ class Peer:
 HUB = Peer(NodeId("hub"))
 
 
-@dataclass(frozen=True, slots=True)
-class Header:
+class Header(msgspec.Struct, frozen=True):
     """What every message carries outside its body."""
 
     epoch: Epoch = Epoch(0)
@@ -47,8 +46,7 @@ class Header:
 # --- events ---------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Received:
+class Received(msgspec.Struct, frozen=True):
     """A whole, well-formed message came in."""
 
     sender: Peer
@@ -56,8 +54,7 @@ class Received:
     message: Message
 
 
-@dataclass(frozen=True, slots=True)
-class Heard:
+class Heard(msgspec.Struct, frozen=True):
     """A sign of life without a message: one part of a larger transfer."""
 
     sender: Peer
@@ -66,8 +63,7 @@ class Heard:
 LOST_PART = "lost part"  # the check that fails by the network's fault, not the sender's
 
 
-@dataclass(frozen=True, slots=True)
-class Garbled:
+class Garbled(msgspec.Struct, frozen=True):
     """Bytes that are not a message of ours.
 
     `check` names the first check that failed, one of a few fixed words; `detail` may quote what the peer sent.
@@ -78,28 +74,24 @@ class Garbled:
     detail: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Tick:
+class Tick(msgspec.Struct, frozen=True):
     """The time `deadline()` asked for has come, or later."""
 
 
-@dataclass(frozen=True, slots=True)
-class JobDone:
+class JobDone(msgspec.Struct, frozen=True):
     """A job that was Run has finished."""
 
     job: Any
     result: Any
 
 
-@dataclass(frozen=True, slots=True)
-class Drain:
+class Drain(msgspec.Struct, frozen=True):
     """The operator wants this process to finish cleanly (TERM, INT)."""
 
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class NotAdmitted:
+class NotAdmitted(msgspec.Struct, frozen=True):
     """A connection that the register turned away at the door; who it was is only known by its key."""
 
     public_key: str
@@ -110,15 +102,13 @@ class NotAdmitted:
 LinkTrouble = Literal["unreachable", "key_mismatch", "not_registered", "revoked"]
 
 
-@dataclass(frozen=True, slots=True)
-class LinkDown:
+class LinkDown(msgspec.Struct, frozen=True):
     """The connection to the hub does not come about; `trouble` says why as far as the socket can tell."""
 
     trouble: LinkTrouble
 
 
-@dataclass(frozen=True, slots=True)
-class RegisterChanged:
+class RegisterChanged(msgspec.Struct, frozen=True):
     """The operator changed the register: all nodes that are shut out now, and all that are asked to leave."""
 
     revoked: frozenset[NodeId] = frozenset()
@@ -130,8 +120,7 @@ Event = Received | Heard | Garbled | Tick | JobDone | Drain | LinkDown | NotAdmi
 # --- effects --------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Send:
+class Send(msgspec.Struct, frozen=True):
     """Give this message to the wire; that it was sent means nothing until an answer comes."""
 
     to: Peer
@@ -139,38 +128,33 @@ class Send:
     header: Header = Header()
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
+class Run(msgspec.Struct, frozen=True):
     """Let the trainer do this job; JobDone follows."""
 
     job: Any
 
 
-@dataclass(frozen=True, slots=True)
-class Note:
+class Note(msgspec.Struct, frozen=True):
     """One line of the journal: what happened and why. Never a secret, a sample or a tensor."""
 
     what: str
     why: str = ""
-    facts: Mapping[str, Any] = field(default_factory=dict)
+    facts: Mapping[str, Any] = {}
     level: Literal["info", "warning"] = "info"
 
 
-@dataclass(frozen=True, slots=True)
-class Measure:
+class Measure(msgspec.Struct, frozen=True):
     """One line of metrics.jsonl."""
 
     what: str
     values: Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Reconnect:
+class Reconnect(msgspec.Struct, frozen=True):
     """Close the socket to the hub and make a new one."""
 
 
-@dataclass(frozen=True, slots=True)
-class Finish:
+class Finish(msgspec.Struct, frozen=True):
     """End the process; `text` is for the operator."""
 
     exit_code: ExitCode

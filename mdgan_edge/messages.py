@@ -7,7 +7,6 @@ little-endian C-order bytes beside a descriptor, and stay opaque to the cores.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Literal, NewType
 
@@ -37,8 +36,7 @@ def check_node_id(node: str) -> NodeId:
 Dtype = Literal["float32", "int64"]
 
 
-@dataclass(frozen=True, slots=True)
-class Tensor:
+class Tensor(msgspec.Struct, frozen=True):
     """A tensor as bytes. `norm` (L2; nan if any element is not finite) is measured here, never sent."""
 
     dtype: Dtype

@@ -6,6 +6,7 @@ Durations are seconds, sizes are pixels or samples. `config.py` fills these from
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import Annotated, Literal
 
 import msgspec
@@ -118,6 +119,7 @@ EXACT_REDUCTION: dict[str, object] = {
 ROUNDING = 1e-9  # 0.55 of 20 is 11, whatever floating point says
 
 
+@lru_cache(typed=True)  # 1 is a count, 1.0 a fraction
 def quorum_count(quorum: int | float | str, live: int) -> int:
     """K for `live` nodes: a count stays, a fraction is rounded up, "all" is everyone; at least 1, at most live."""
     match quorum:

@@ -24,21 +24,31 @@ class Contact:
         self._node = node
         self._incarnation = incarnation
         self._death = nanos(death_timeout_s)
-        self._heartbeat_s = self._lease_s = 0.0
+        self._heartbeat_s = 0.0
+        self._heartbeat = self._silence = Nanos(0)  # how long not to speak, and not to hear, at the most
         self._heard_at = self._sent_at = self._hello_at = now
         self._hello_last: Nanos | None = None
         self._hellos = 0  # since the last WELCOME
         self._pings = 0
+        self.quiet_until = now  # until then there is nothing to say to the hub, and its own silence means nothing
 
     def heard(self, now: Nanos) -> None:
         self._heard_at = now
+        self._settle()
 
     def sent(self, now: Nanos) -> None:
         self._sent_at = now
+        self._settle()
+
+    def _settle(self) -> None:
+        speak_at, silent_at = self._sent_at + self._heartbeat, self._heard_at + self._silence
+        self.quiet_until = Nanos(speak_at if speak_at < silent_at else silent_at)
 
     def welcomed(self, heartbeat_s: float, lease_s: float) -> None:
         """The hub dictates the timings."""
-        self._heartbeat_s, self._lease_s, self._hellos = heartbeat_s, lease_s, 0
+        self._heartbeat_s, self._hellos = heartbeat_s, 0
+        self._silence = Nanos(min(nanos(lease_s), self._death))  # a lease may exceed the death timeout
+        self._draw_heartbeat()
 
     # --- HELLO ----------------------------------------------------------------------------------------------------
 
@@ -55,7 +65,8 @@ class Contact:
         """Note a HELLO; True if the one before it stayed unanswered, so that the socket is to be made anew."""
         unanswered = self._hellos > 0
         self._hellos += 1
-        self._hello_last = self._sent_at = now
+        self._hello_last = now
+        self.sent(now)
         self._hello_at = Nanos(now + nanos(HELLO_ANSWER_S + self._backoff_s()))
         return unanswered
 
@@ -65,22 +76,23 @@ class Contact:
 
     # --- heartbeats -----------------------------------------------------------------------------------------------
 
-    @property
-    def heartbeat_at(self) -> Nanos:
-        early = HEARTBEAT_JITTER * self._chance("heartbeat", self._pings)
-        return Nanos(self._sent_at + nanos(self._heartbeat_s * (1 - early)))
-
     def ping(self) -> int:
         """The number of the next PING."""
         self._pings += 1
+        self._draw_heartbeat()
         return self._pings
+
+    def _draw_heartbeat(self) -> None:
+        early = HEARTBEAT_JITTER * self._chance("heartbeat", self._pings)
+        self._heartbeat = nanos(self._heartbeat_s * (1 - early))
+        self._settle()
 
     # --- silence --------------------------------------------------------------------------------------------------
 
     @property
     def silent_at(self) -> Nanos:
-        """When the hub has been silent for a lease: time for a new socket. A lease may exceed the death timeout."""
-        return Nanos(self._heard_at + min(nanos(self._lease_s), self._death))
+        """When the hub has been silent for a lease: time for a new socket."""
+        return Nanos(self._heard_at + self._silence)
 
     @property
     def gives_up_at(self) -> Nanos:

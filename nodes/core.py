@@ -50,6 +50,7 @@ from mdgan_edge.messages import (
     Task,
     TaskId,
     Verdict,
+    Version,
     Welcome,
 )
 from nodes import greeting
@@ -93,7 +94,7 @@ class NodeCore:
         self._why_leave = ""
         self._bye_asked = False  # the hub said BYE first
         self._contact = Contact(facts.node, facts.incarnation, facts.death_timeout_s, now)
-        self._saved_at: Nanos = now
+        self._save_at = _next_save(now)
         self._bye_said = False
         self._leaves_by: Nanos = now  # while LEAVING
         self._trouble: LinkTrouble | None = None
@@ -104,37 +105,39 @@ class NodeCore:
         """Take one event; return what is to be done about it."""
         if self.phase is Phase.OVER:
             return []
-        effects: list[Effect] = []
+        return self._take(event, now) + self._settle(now)
+
+    def _take(self, event: Event, now: Nanos) -> list[Effect]:
         match event:
-            case Received(_, header, message):
+            case Received():
                 self._contact.heard(now)
                 self._trouble = None
-                effects += self._received(header, message, now)
+                return self._received(event.header, event.message, now)
+            case JobDone():
+                return self._job_done(event.job, event.result, now)
+            case Tick():
+                return []
             case Heard():
                 self._contact.heard(now)
+                return []
             case Garbled(_, check, detail):
-                effects.append(Note("malformed", detail or check, {"from": "hub"}, "warning"))
-            case JobDone(job, result):
-                effects += self._job_done(job, result, now)
+                return [Note("malformed", detail or check, {"from": "hub"}, "warning")]
             case Drain(reason):
-                effects += self._leave(reason, "stopped", now)
+                return self._leave(reason, "stopped", now)
             case LinkDown(trouble):
-                effects += self._link_down(trouble)
-            case Tick():
-                pass
+                return self._link_down(trouble)
             case RegisterChanged() | NotAdmitted():
                 raise AssertionError("a node keeps no register")
             case _:
                 assert_never(event)
-        return effects + self._settle(now)
 
     def deadline(self) -> Nanos | None:
         """When the next heartbeat, HELLO, or giving-up is due."""
         match self.phase:
+            case Phase.SERVING | Phase.PREPARING:
+                return self._contact.quiet_until
             case Phase.GREETING:
                 return min(self._contact.gives_up_at, self._contact.hello_at)
-            case Phase.PREPARING | Phase.SERVING:
-                return min(self._contact.heartbeat_at, self._contact.silent_at)
             case Phase.LEAVING:
                 return self._leaves_by
             case Phase.OVER:
@@ -153,14 +156,14 @@ class NodeCore:
         match message:
             case Welcome():
                 return self._welcomed(header, message)
-            case Error(code, text):
-                return self._error(code, text, now)
+            case Error():
+                return self._error(message.code, message.text, now)
             case _ if header != self._header or self.phase is Phase.GREETING:
                 return []  # of a session that is gone
             case Task():
                 return self._task(message)
-            case Receipt(_, verdict):
-                self.receipts[verdict] = self.receipts.get(verdict, 0) + 1
+            case Receipt():
+                self.receipts[message.verdict] = self.receipts.get(message.verdict, 0) + 1
                 return []
             case Ping(echo):
                 return [self._send(Pong(echo), now)]
@@ -241,12 +244,12 @@ class NodeCore:
 
     def _job_done(self, job: Any, result: Any, now: Nanos) -> list[Effect]:
         match result:
-            case Prepared(held):
-                return self._prepared(held) if job == self._preparing else []
             case Trained():
                 return self._trained(result, now)
+            case Prepared(held):
+                return self._prepared(held) if job == self._preparing else []
             case Saved():
-                self._saving, self._saved_at = False, now
+                self._saving, self._save_at = False, _next_save(now)
                 return self._say_goodbye(now) if self.phase is Phase.LEAVING and self._training is None else []
             case _:
                 raise AssertionError(f"not a result of a node's job: {result!r}")
@@ -317,12 +320,15 @@ class NodeCore:
 
     def _settle(self, now: Nanos) -> list[Effect]:
         match self.phase:
-            case Phase.GREETING:
-                return self._hello(now)
+            case Phase.SERVING:
+                effects = self._train_next() if self._waiting else []
+                if now >= self._save_at:
+                    effects += self._save_sometimes()
+                return effects if now < self._contact.quiet_until else effects + self._keep_in_touch(now)
             case Phase.PREPARING:
                 return self._keep_in_touch(now)
-            case Phase.SERVING:
-                return [*self._train_next(), *self._save_sometimes(now), *self._keep_in_touch(now)]  # may end it: last
+            case Phase.GREETING:
+                return self._hello(now)
             case Phase.LEAVING:
                 return self._over(ExitCode.OK, self._why_leave) if now >= self._leaves_by else []
             case Phase.OVER:
@@ -343,10 +349,10 @@ class NodeCore:
         return [Reconnect(), send] if self._contact.hello_sent(now) else [send]
 
     def _keep_in_touch(self, now: Nanos) -> list[Effect]:
+        if now < self._contact.quiet_until:
+            return []
         if now >= self._contact.silent_at:
             return self._hub_silent(now)
-        if now < self._contact.heartbeat_at:
-            return []
         training = self._training[0].task_id if self._training else next(iter(self._waiting), None)
         return [self._send(Ping(self._contact.ping(), training), now)]
 
@@ -357,15 +363,15 @@ class NodeCore:
         return [Note("hub_silent", "connecting anew", level="warning"), Reconnect(), *self._hello(now)]
 
     def _train_next(self) -> list[Effect]:
-        if self._training is not None or self._preparing is not None or not self._waiting:
+        if self._training is not None or self._preparing is not None:
             return []
-        newest = max(self._waiting.values(), key=lambda task: (task.version, -task.task_id))
+        newest = max(self._waiting.values(), key=_newness)
         del self._waiting[newest.task_id]
         self._training = (newest, self._header)
         return [Run(Train(newest))]
 
-    def _save_sometimes(self, now: Nanos) -> list[Effect]:
-        if self._saving or now - self._saved_at < nanos(SAVE_EVERY_S):
+    def _save_sometimes(self) -> list[Effect]:
+        if self._saving:
             return []
         self._saving = True
         return [Run(Save())]
@@ -375,6 +381,14 @@ class NodeCore:
     def _send(self, message: Message, now: Nanos) -> Send:
         self._contact.sent(now)
         return Send(HUB, message, self._header)
+
+
+def _newness(task: Task) -> tuple[Version, int]:
+    return task.version, -task.task_id
+
+
+def _next_save(now: Nanos) -> Nanos:
+    return Nanos(now + nanos(SAVE_EVERY_S))
 
 
 def _prepare(welcome: Welcome, fresh: bool) -> Prepare:

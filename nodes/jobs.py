@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from mdgan_edge.messages import DiscriminatorId, HeldDiscriminator, NodeTerms, Task, Tensor
 
 
-@dataclass(frozen=True, slots=True)
-class Prepare:
+class Prepare(msgspec.Struct, frozen=True):
     """Hold this discriminator: keep the one at hand, or make a seeded fresh one."""
 
     run_id: str
@@ -18,22 +17,19 @@ class Prepare:
     terms: NodeTerms
 
 
-@dataclass(frozen=True, slots=True)
-class Prepared:
+class Prepared(msgspec.Struct, frozen=True):
     """The discriminator at hand now."""
 
     held: HeldDiscriminator
 
 
-@dataclass(frozen=True, slots=True)
-class Train:
+class Train(msgspec.Struct, frozen=True):
     """Do one task: discriminator steps, then feedback."""
 
     task: Task
 
 
-@dataclass(frozen=True, slots=True)
-class Trained:
+class Trained(msgspec.Struct, frozen=True):
     """The answer to a task. `feedback` is None if the discriminator diverged (a loss or gradient is not finite)."""
 
     task: Task
@@ -44,13 +40,11 @@ class Trained:
     tasks: int  # how many tasks this discriminator has been trained on
 
 
-@dataclass(frozen=True, slots=True)
-class Save:
+class Save(msgspec.Struct, frozen=True):
     """Write the discriminator and its optimiser to the state folder."""
 
 
-@dataclass(frozen=True, slots=True)
-class Saved:
+class Saved(msgspec.Struct, frozen=True):
     """It is on disk."""
 
 

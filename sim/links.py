@@ -84,6 +84,7 @@ class Way:
     terms: Terms = field(init=False)
     line: Line = field(init=False)
     plain: bool = field(init=False)
+    constant: int | None = field(init=False)  # the latency, if it never changes
     sent: int = 0
     last_at: int = 0  # arrival of the last one that keeps its place
     bad: bool = False  # in a burst of loss, at seen_at
@@ -117,6 +118,8 @@ class Way:
             self.terms = replace(self.terms, loss=0.0, burst=None)
         self.line.rate = self.terms.rate
         self.plain = self.terms.plain and self.port.rate is None
+        latency = self.terms.latency
+        self.constant = int(latency.value) if isinstance(latency, Constant) else None
 
     def carry(self, size: int, now: int) -> tuple[int, ...] | str:
         """The times at which copies of a message of `size` bytes arrive, or why none does."""
@@ -126,7 +129,12 @@ class Way:
             return "partition"
         if not self.plain:
             return self._carry(size, now, n)
-        at = max(now + self.terms.latency.at(draw(self.key, n)), self.last_at, self.held_until)
+        latency = self.constant
+        at = now + (self.terms.latency.at(draw(self.key, n)) if latency is None else latency)
+        if at < self.last_at:
+            at = self.last_at
+        if at < self.held_until:
+            at = self.held_until
         self.last_at = at
         return (at,)
 

@@ -10,10 +10,13 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
+from broker.jobs import Evaluate, MakeBatches, Step
 from mdgan_edge.actors import Core, Finish, Nanos, Peer, Trainer
 from mdgan_edge.messages import Incarnation, NodeId
+from nodes.jobs import Prepare, Save, Train
+from sim.chance import draw
 from sim.links import Way
-from sim.scenario.values import Byzantine
+from sim.scenario.values import Byzantine, Device, Server
 
 MILLION = 1_000_000
 
@@ -99,3 +102,23 @@ class Machine:
     def true(self, local: int) -> int:
         """When its clock will show that."""
         return local if self.clock is None else self.clock.when(local)
+
+    def duration(self, job: Any, device: Device, server: Server) -> int:
+        """How long its next job takes, in nanoseconds."""
+        u = draw(self.compute_key, self.jobs_done)
+        self.jobs_done += 1
+        match job:
+            case Train():
+                return round(device.task.at(u) * self.speed * self.slow)
+            case MakeBatches(_, count):
+                return round(server.batch.at(u) * count * self.slow)
+            case Step():
+                return round(server.step.at(u) * self.slow)
+            case Evaluate():
+                return round(server.evaluate.at(u) * self.slow)
+            case Prepare():
+                return round(device.prepare.at(u) * self.disk_slow)
+            case Save():
+                return round(device.save.at(u) * self.disk_slow)
+            case _:
+                raise AssertionError(f"no machine does {job!r}")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, datetime
+
+from msgspec.structs import replace
 
 from mdgan_edge.actors import Measure, Note
 from mdgan_edge.journal import Journal

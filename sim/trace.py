@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from mdgan_edge.actors import Drain, Event, Garbled, JobDone, Received, Tick
-from mdgan_edge.messages import Error, Feedback, Hello, NodeId, Ping, Pong, Receipt, Refuse, Task
+from mdgan_edge.messages import Bye, ByeAck, Error, Feedback, Hello, NodeId, Ping, Pong, Receipt, Refuse, Task, Welcome
 
 DIGEST_BYTES = 16
 FLUSH_LINES = 4096
@@ -27,16 +27,17 @@ class Trace:
     def add(self, now: int, who: str, what: str) -> None:
         """Something happened."""
         self._lines.append(f"{now} {who} {what}")
-        if len(self._lines) >= FLUSH_LINES:
-            self._flush()
 
     def event(self, now: int, who: NodeId, event: Event) -> None:
         """A core is about to handle an event."""
-        self.add(now, who, label(event))
+        what = _WORDS[type(event.message)](event.message) if type(event) is Received else label(event)
+        self._lines.append(f"{now} {who} {what}")
+        if len(self._lines) >= FLUSH_LINES:
+            self._flush()
 
     def fate(self, fate: tuple[int, ...] | str) -> None:
         """What becomes of the message sent just now."""
-        self._lines.append(str(fate))
+        self._lines.append(fate if isinstance(fate, str) else str(fate[0]) if len(fate) == 1 else str(fate))
 
     def digest(self) -> str:
         """Of all that was added so far."""
@@ -56,7 +57,7 @@ def label(event: Event) -> str:
     if type(event) is Tick:
         return "tick"
     if type(event) is Received:
-        return message_label(event.message)
+        return _WORDS[type(event.message)](event.message)
     match event:
         case JobDone(job, _):
             return f"done {type(job).__name__}"
@@ -68,13 +69,6 @@ def label(event: Event) -> str:
             return type(event).__name__
 
 
-def message_label(message: object) -> str:
-    """A message in a few words."""
-    kind = type(message)
-    words = _WORDS.get(kind)
-    return kind.__name__.upper() if words is None else words(message)
-
-
 _WORDS: dict[type, Callable[[Any], str]] = {  # by type: one look instead of many
     Task: lambda one: f"TASK {one.task_id} v{one.version}",
     Feedback: lambda one: f"FEEDBACK {one.task_id} v{one.version} {one.feedback.norm!r}",
@@ -84,4 +78,7 @@ _WORDS: dict[type, Callable[[Any], str]] = {  # by type: one look instead of man
     Refuse: lambda one: f"REFUSE {one.task_id} {one.reason}",
     Error: lambda one: f"ERROR {one.code}",
     Hello: lambda one: f"HELLO {one.incarnation}",
+    Welcome: lambda _: "WELCOME",
+    Bye: lambda _: "BYE",
+    ByeAck: lambda _: "BYEACK",
 }

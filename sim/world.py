@@ -13,43 +13,38 @@ from typing import Any, Protocol
 
 from broker.core import HubCore
 from broker.greeting import RunFacts
-from broker.jobs import Evaluate, MakeBatches, Step
 from mdgan_edge.actors import (
     HUB,
     Drain,
     Effect,
     Event,
     Finish,
-    Garbled,
     JobDone,
     LinkDown,
     Measure,
     Nanos,
     Note,
-    Received,
     Reconnect,
     Run,
     Send,
     Tick,
 )
 from mdgan_edge.errors import ExitCode
-from mdgan_edge.messages import Epoch, Feedback, Incarnation, Message, NodeId
+from mdgan_edge.messages import Epoch, Incarnation, NodeId
 from mdgan_edge.service import DRAIN_MAX_S
 from mdgan_edge.settings import Settings
-from mdgan_edge.wire.codec import decode, encode
 from nodes.core import NodeCore
 from nodes.greeting import NodeFacts
-from nodes.jobs import Prepare, Save
+from nodes.jobs import Save
 from sim import strikes
 from sim.bodies import Bodies
-from sim.byzantine import lies
 from sim.camera import Camera
 from sim.chance import draw, stream
 from sim.links import Line, Way, overlay
-from sim.machine import Connection, Machine, Process
+from sim.machine import Machine, Process
+from sim.post import Post
 from sim.scenario.compiling import node_names
 from sim.scenario.values import Scenario
-from sim.sizes import size_of
 from sim.trace import Trace, label
 
 START_WITHIN_NS = 200_000_000  # nodes start within this, as processes do
@@ -94,26 +89,6 @@ class Recorder(Protocol):
         """A line of metrics."""
 
 
-class Bytes:
-    """Bytes on one direction of all links."""
-
-    def __init__(self) -> None:
-        self.sent = self.duplicated = self.received = 0
-        self.dropped: dict[str, int] = {}
-
-    def drop(self, why: str, size: int) -> None:
-        self.dropped[why] = self.dropped.get(why, 0) + size
-
-
-class Letter:
-    """A message on its way."""
-
-    __slots__ = ("connection", "event", "size", "to_hub")
-
-    def __init__(self, connection: Connection, event: Event, size: int, to_hub: bool) -> None:
-        self.connection, self.event, self.size, self.to_hub = connection, event, size, to_hub
-
-
 class World:
     """One run. `scenario` is compiled. `run` plays it; `now`, `machines`, `hub` and `events` can be looked at after."""
 
@@ -135,7 +110,7 @@ class World:
         self.end_at = int(scenario.duration)
         self.heal_at = int(scenario.heal.at) if scenario.heal is not None else None
         self.stopped = False
-        self.up, self.down = Bytes(), Bytes()
+        self.post = Post(self)
         self._heap: list[tuple[int, int, Any, Any, Any]] = []
         self._seq = 0
         links = scenario.links
@@ -173,13 +148,9 @@ class World:
         self._seq += 1
         heappush(self._heap, (at, self._seq, action, target, thing))
 
-    def in_flight(self) -> tuple[int, int]:
-        """Bytes on their way up and down, counted on the heap."""
-        letters = [thing for _, _, action, _, thing in self._heap if action == self._arrive]
-        return (
-            sum(letter.size for letter in letters if letter.to_hub),
-            sum(letter.size for letter in letters if not letter.to_hub),
-        )
+    def pending(self, action: Any) -> list[Any]:
+        """What waits on the heap for this action."""
+        return [thing for _, _, waiting, _, thing in self._heap if waiting == action]
 
     # --- processes ------------------------------------------------------------------------------------------------
 
@@ -286,18 +257,6 @@ class World:
                 if way is not None:
                     way.heal()
 
-    def _arrive(self, machine: Machine, letter: Letter) -> None:
-        if machine.paused_until > self.now:
-            self.push(machine.paused_until, self._arrive, machine, letter)
-            return
-        counts = self.up if letter.to_hub else self.down
-        alive = letter.connection.up if letter.to_hub else letter.connection.down
-        if machine.process is None or not alive:
-            counts.drop("process gone" if alive else "connection gone", letter.size)
-            return
-        counts.received += letter.size
-        self.handle(machine, letter.event)
-
     def _tick(self, machine: Machine, process: Process) -> None:
         if machine.process is not process or process.wake_at != self.now:
             return  # of a process that is gone, or an alarm that was set again
@@ -338,25 +297,8 @@ class World:
         self.handle(machine, JobDone(job, result))
 
     def _begin(self, machine: Machine, process: Process) -> None:
-        self.push(self.now + self._duration(machine, process.jobs[0]), self._done, machine, process)
-
-    def _duration(self, machine: Machine, job: Any) -> int:
-        u = draw(machine.compute_key, machine.jobs_done)
-        machine.jobs_done += 1
-        device, server = self.scenario.device, self.scenario.server
-        match job:
-            case MakeBatches(_, count):
-                return round(server.batch.at(u) * count * machine.slow)
-            case Step():
-                return round(server.step.at(u) * machine.slow)
-            case Evaluate():
-                return round(server.evaluate.at(u) * machine.slow)
-            case Prepare():
-                return round(device.prepare.at(u) * machine.disk_slow)
-            case Save():
-                return round(device.save.at(u) * machine.disk_slow)
-            case _:
-                return round(device.task.at(u) * machine.speed * machine.slow)
+        took = machine.duration(process.jobs[0], self.scenario.device, self.scenario.server)
+        self.push(self.now + took, self._done, machine, process)
 
     # --- events and effects ---------------------------------------------------------------------------------------
 
@@ -376,14 +318,15 @@ class World:
             return
         self.watch.after(self, machine, event, effects)
         for effect in effects:
-            self._carry(machine, process, effect)
+            if type(effect) is Send:
+                self.post.send(machine, effect)
+            else:
+                self._carry(machine, process, effect)
         if machine.process is process:
             self._arm(machine, process)
 
     def _carry(self, machine: Machine, process: Process, effect: Effect) -> None:
         match effect:
-            case Send():
-                self._send(machine, effect)
             case Run(job):
                 process.jobs.append(job)
                 if len(process.jobs) == 1:
@@ -412,56 +355,3 @@ class World:
         if machine is not self.hub:
             machine.connection.down = False
         self.watch.ended(self, machine)
-
-    def _send(self, machine: Machine, send: Send) -> None:
-        if machine is not self.hub:
-            told = (send.message,) if machine.behaviour is None else lies(machine, send.message)
-            for message in told:
-                self._send_up(machine, send, message)
-            return
-        target = self.machines[send.to.node]
-        size = size_of(send.message)
-        self.down.sent += size
-        connection = target.connection
-        if connection.peer is not send.to and connection.peer != send.to:
-            self.down.drop("connection gone", size)
-            return
-        event = self._received(HUB, send, send.message)
-        assert target.down is not None
-        self._dispatch(target.down, target, Letter(connection, event, size, to_hub=False), self.down)
-
-    def _send_up(self, machine: Machine, send: Send, message: Message | Garbled) -> None:
-        peer = machine.connection.peer
-        size = size_of(message)
-        self.up.sent += size
-        if isinstance(message, Garbled):
-            event: Event = Garbled(peer, message.check, message.detail)
-        else:
-            event = self._received(peer, send, message)
-            if isinstance(message, Feedback):
-                machine.last_feedback = message
-        assert machine.up is not None
-        self._dispatch(machine.up, self.hub, Letter(machine.connection, event, size, to_hub=True), self.up)
-
-    def _received(self, sender: Any, send: Send, message: Message) -> Received:
-        if not self.bodies.through_codec:
-            return Received(sender, send.header, message)
-        header, _, read = decode(encode(send.header, 0, message))
-        return Received(sender, header, read)
-
-    def _dispatch(self, way: Way, target: Machine, letter: Letter, counts: Bytes) -> None:
-        fate = way.carry(letter.size, self.now)
-        self.trace.fate(fate)
-        if self.camera is not None:
-            name = letter.connection.peer.node
-            ends = (name, HUB.node) if letter.to_hub else (HUB.node, name)
-            self.camera.message(self.now, *ends, label(letter.event), fate)
-        if isinstance(fate, str):
-            counts.drop(fate, letter.size)
-            return
-        for copy, at in enumerate(fate):
-            if copy:
-                counts.duplicated += letter.size
-            if letter.to_hub and self.hub_back_at is not None:
-                at = max(at, self.hub_back_at)  # noqa: PLW2901  (it waits in the node's outbox)
-            self.push(at, self._arrive, target, letter)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from broker import admission, schedule, steprule
 from broker.admission import NormGuard
@@ -90,7 +91,7 @@ def the_session_is_not_looked_at() -> Any:
         def received(self: HubCore, event: Received, now: Any) -> Any:
             member = self.members.get(event.sender.node)
             if member is not None and member.present:
-                event = Received(event.sender, self._header(member), event.message)
+                event = Received(event.sender, member.header, event.message)
             return true(self, event, now)
 
         return received

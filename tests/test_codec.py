@@ -73,6 +73,8 @@ def values(of: Any) -> st.SearchStrategy[Any]:
         return (
             st.lists(values(first), max_size=5).map(tuple) if ... in others else st.tuples(*map(values, get_args(of)))
         )
+    if of is Tensor:
+        return tensors()
     if isinstance(of, type) and issubclass(of, msgspec.Struct):
         return st.builds(of, **{field.name: values(field.type) for field in msgspec.structs.fields(of)})
     plain = {
@@ -81,7 +83,6 @@ def values(of: Any) -> st.SearchStrategy[Any]:
         str: st.text(max_size=20),
         bool: st.booleans(),
         NoneType: st.none(),
-        Tensor: tensors(),
     }
     return plain[of] if of in plain else st.sampled_from(list(of))  # the rest are enums
 

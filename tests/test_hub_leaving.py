@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from broker.jobs import Batch, BatchesMade, Evaluate, MakeBatches
 from broker.report import run_report

@@ -91,10 +91,10 @@ def test_the_first_difference_of_two_traces_is_named(tmp_path: Any) -> None:
 
 def test_without_faults_the_generator_advances_and_bytes_add_up() -> None:
     world = played(scenario())
-    flying = world.in_flight()
+    flying = world.post.in_flight()
     assert version(world) > 50
-    assert world.up.sent == world.up.received + flying[0] + sum(world.up.dropped.values())
-    assert world.down.sent == world.down.received + flying[1] + sum(world.down.dropped.values())
+    assert world.post.up.sent == world.post.up.received + flying[0] + sum(world.post.up.dropped.values())
+    assert world.post.down.sent == world.post.down.received + flying[1] + sum(world.post.down.dropped.values())
 
 
 def test_a_straggler_of_ten_answers_a_tenth() -> None:
@@ -146,7 +146,7 @@ def test_a_paused_node_is_suspected_and_trusted_again_as_the_same_incarnation() 
 
 def test_a_reset_loses_what_is_on_its_way() -> None:
     far = scenario(Reset(at=seconds(5), who=("n0", "n1", "n2", "n3")))
-    assert played(far).down.dropped.keys() == {"connection gone"} or played(far).up.dropped.keys() == {
+    assert played(far).post.down.dropped.keys() == {"connection gone"} or played(far).post.up.dropped.keys() == {
         "connection gone"
     }
 
@@ -154,8 +154,8 @@ def test_a_reset_loses_what_is_on_its_way() -> None:
 def test_a_one_way_partition_cuts_one_way() -> None:
     cut = Partition(at=seconds(5), who=("n0",), lasts=lasting(5), one_way="up")
     world = played(scenario(cut))
-    assert "partition" in world.up.dropped
-    assert "partition" not in world.down.dropped
+    assert "partition" in world.post.up.dropped
+    assert "partition" not in world.post.down.dropped
 
 
 def test_a_node_that_leaves_says_goodbye_and_returns_when_it_is_to() -> None:

@@ -103,8 +103,8 @@ class Checks:
         """The run is over."""
         self._finished = not world.stopped
         self._count_verdicts(world)
-        up, down = world.in_flight()
-        for way, counts, flying in (("up", world.up, up), ("down", world.down, down)):
+        up, down = world.post.in_flight()
+        for way, counts, flying in (("up", world.post.up, up), ("down", world.post.down, down)):
             gone = counts.received + sum(counts.dropped.values()) + flying
             if counts.sent + counts.duplicated != gone:
                 what = f"{way}: {counts.sent + counts.duplicated} bytes were sent, {gone} are accounted for"

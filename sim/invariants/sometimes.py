@@ -43,7 +43,7 @@ def of_node_note(note: Note, counts: dict[str, int]) -> None:
 
 def of_links(world: World, counts: dict[str, int]) -> None:
     """At the end: what became of messages."""
-    for way in (world.up, world.down):
+    for way in (world.post.up, world.post.down):
         counts["duplicated_message"] += way.duplicated > 0
         counts["lost_message"] += "loss" in way.dropped
         counts["partitioned_message"] += "partition" in way.dropped
