@@ -14,7 +14,7 @@ from mdgan_edge.messages import NodeId, Version
 from mdgan_edge.settings import TrainingSettings
 
 
-class Entry(msgspec.Struct, frozen=True):
+class Entry(msgspec.Struct, frozen=True, gc=False):
     """One admitted feedback: what it would contribute, and the losses its node had, for the metrics."""
 
     contribution: Contribution
@@ -22,7 +22,7 @@ class Entry(msgspec.Struct, frozen=True):
     loss_g: float
 
 
-class Taken(msgspec.Struct, frozen=True):
+class Taken(msgspec.Struct, frozen=True, gc=False):
     """What a step takes from the buffer. `step` is None if all of it has grown stale."""
 
     merged: tuple[Entry, ...]

@@ -324,7 +324,8 @@ class HubCore:
         if self.phase is Phase.TRAINING and not self.training.stepping:
             effects += self._step(now)
         if self.phase is Phase.TRAINING and not self.training.stepping:
-            effects += [*self._make_batches(), *self._dispatch(now)]
+            effects += self._make_batches()
+            effects += self._dispatch(now)
         if self.phase is Phase.FINISHING:
             effects += self._finish(now)
         return effects
@@ -340,14 +341,16 @@ class HubCore:
 
     def _step(self, now: Nanos) -> list[Effect]:
         decision = self.training.decide(now)
-        notable = decision.reason in (steprule.Reason.BLOCKED, steprule.Reason.TIMEOUT)
-        effects: list[Effect] = []
-        if notable and decision.reason is not self._reason:
-            standing = self.training.standing()
-            facts = {"version": standing.version, "buffered": standing.buffered, "oldest": standing.oldest_in_flight}
-            effects.append(Note("step_rule", decision.reason.value, facts))
-        self._reason = decision.reason
+        effects = [] if decision.reason is self._reason else self._new_reason(decision.reason)
         return effects + self._start_step() if decision.step else effects
+
+    def _new_reason(self, reason: steprule.Reason) -> list[Effect]:
+        self._reason = reason
+        if reason not in (steprule.Reason.BLOCKED, steprule.Reason.TIMEOUT):
+            return []
+        standing = self.training.standing()
+        facts = {"version": standing.version, "buffered": standing.buffered, "oldest": standing.oldest_in_flight}
+        return [Note("step_rule", reason.value, facts)]
 
     def _start_step(self) -> list[Effect]:
         taken = self.training.take()

@@ -10,21 +10,21 @@ import msgspec
 from mdgan_edge.messages import NodeId, TaskId, Tensor, Version
 
 
-class Batch(msgspec.Struct, frozen=True):
+class Batch(msgspec.Struct, frozen=True, gc=False):
     """One generated batch as it goes to nodes: images float32 (B, C, H, W), labels int64 (B,) or None."""
 
     images: Tensor
     labels: Tensor | None
 
 
-class MakeBatches(msgspec.Struct, frozen=True):
+class MakeBatches(msgspec.Struct, frozen=True, gc=False):
     """Generate batches 0..count-1 of `version`, one forward each."""
 
     version: Version
     count: int
 
 
-class BatchesMade(msgspec.Struct, frozen=True):
+class BatchesMade(msgspec.Struct, frozen=True, gc=False):
     """All batches of one version, in order of their index."""
 
     version: Version
@@ -36,7 +36,7 @@ class BatchesMade(msgspec.Struct, frozen=True):
         return all(math.isfinite(batch.images.norm) for batch in self.batches)
 
 
-class Contribution(msgspec.Struct, frozen=True):
+class Contribution(msgspec.Struct, frozen=True, gc=False):
     """One admitted feedback: the answer to `task_id`, on batch `index` of `version`; weighs alpha(s) times clipping."""
 
     task_id: TaskId
@@ -47,7 +47,7 @@ class Contribution(msgspec.Struct, frozen=True):
     feedback: Tensor
 
 
-class Step(msgspec.Struct, frozen=True):
+class Step(msgspec.Struct, frozen=True, gc=False):
     """Take the generator from `version` to the next.
 
     `contributions` are ordered by (version, index, node), which is rank order within a batch; their sum is divided by
@@ -61,7 +61,7 @@ class Step(msgspec.Struct, frozen=True):
     oldest: Version
 
 
-class Stepped(msgspec.Struct, frozen=True):
+class Stepped(msgspec.Struct, frozen=True, gc=False):
     """The generator is at `version` now; `gradient_norm` is the L2 norm of the merged gradient."""
 
     version: Version
@@ -69,14 +69,14 @@ class Stepped(msgspec.Struct, frozen=True):
     seconds: float
 
 
-class Evaluate(msgspec.Struct, frozen=True):
+class Evaluate(msgspec.Struct, frozen=True, gc=False):
     """Save the generator, draw a grid of samples and score the averaged generator as it is at `version`."""
 
     version: Version
     final: bool
 
 
-class Evaluated(msgspec.Struct, frozen=True):
+class Evaluated(msgspec.Struct, frozen=True, gc=False):
     """Scores by name; None where the hub cannot give one, and `missing` says why; `trouble`: what was not saved."""
 
     version: Version

@@ -54,7 +54,7 @@ _ALLOWED: dict[MemberState, frozenset[MemberState]] = {
 }
 
 
-class InFlight(msgspec.Struct, frozen=True):
+class InFlight(msgspec.Struct, frozen=True, gc=False):
     """A task a node has in hand: batch `index` of `version`, to be answered by `expires_at`."""
 
     task_id: TaskId
@@ -137,7 +137,7 @@ def median(values: list[int]) -> int:
     return sorted(values)[len(values) // 2]
 
 
-class Change(msgspec.Struct, frozen=True):
+class Change(msgspec.Struct, frozen=True, gc=False):
     """A member's state changed, and why."""
 
     node: NodeId

@@ -22,7 +22,7 @@ class Reason(StrEnum):
     EMPTY = "nothing to merge"
 
 
-class Standing(msgspec.Struct, frozen=True):
+class Standing(msgspec.Struct, frozen=True, gc=False):
     """All that the rule looks at. `oldest_in_flight` is the lowest version at a node that is not suspect."""
 
     version: Version
@@ -32,7 +32,7 @@ class Standing(msgspec.Struct, frozen=True):
     waiting_since: Nanos
 
 
-class Decision(msgspec.Struct, frozen=True):
+class Decision(msgspec.Struct, frozen=True, gc=False):
     """Step or wait, and why."""
 
     step: bool

@@ -20,7 +20,7 @@ from mdgan_edge.messages import Feedback, NodeId, Task, TaskId, Verdict, Version
 from mdgan_edge.settings import TrainingSettings, batches_count, quorum_count, quota_count
 
 
-class Dispatched(msgspec.Struct, frozen=True):
+class Dispatched(msgspec.Struct, frozen=True, gc=False):
     """A task on its way to a member."""
 
     member: Member

@@ -26,7 +26,7 @@ def nanos(seconds: float) -> Nanos:
     return Nanos(round(seconds * NANOS_PER_SECOND))
 
 
-class Peer(msgspec.Struct, frozen=True):
+class Peer(msgspec.Struct, frozen=True, gc=False):
     """Who is at the other end: `node` is proven by its key, `link` names one connection and means nothing else."""
 
     node: NodeId
@@ -36,7 +36,7 @@ class Peer(msgspec.Struct, frozen=True):
 HUB = Peer(NodeId("hub"))
 
 
-class Header(msgspec.Struct, frozen=True):
+class Header(msgspec.Struct, frozen=True, gc=False):
     """What every message carries outside its body."""
 
     epoch: Epoch = Epoch(0)
@@ -46,7 +46,7 @@ class Header(msgspec.Struct, frozen=True):
 # --- events ---------------------------------------------------------------------------------------------------------
 
 
-class Received(msgspec.Struct, frozen=True):
+class Received(msgspec.Struct, frozen=True, gc=False):
     """A whole, well-formed message came in."""
 
     sender: Peer
@@ -54,7 +54,7 @@ class Received(msgspec.Struct, frozen=True):
     message: Message
 
 
-class Heard(msgspec.Struct, frozen=True):
+class Heard(msgspec.Struct, frozen=True, gc=False):
     """A sign of life without a message: one part of a larger transfer."""
 
     sender: Peer
@@ -63,7 +63,7 @@ class Heard(msgspec.Struct, frozen=True):
 LOST_PART = "lost part"  # the check that fails by the network's fault, not the sender's
 
 
-class Garbled(msgspec.Struct, frozen=True):
+class Garbled(msgspec.Struct, frozen=True, gc=False):
     """Bytes that are not a message of ours.
 
     `check` names the first check that failed, one of a few fixed words; `detail` may quote what the peer sent.
@@ -74,24 +74,24 @@ class Garbled(msgspec.Struct, frozen=True):
     detail: str = ""
 
 
-class Tick(msgspec.Struct, frozen=True):
+class Tick(msgspec.Struct, frozen=True, gc=False):
     """The time `deadline()` asked for has come, or later."""
 
 
-class JobDone(msgspec.Struct, frozen=True):
+class JobDone(msgspec.Struct, frozen=True, gc=False):
     """A job that was Run has finished."""
 
     job: Any
     result: Any
 
 
-class Drain(msgspec.Struct, frozen=True):
+class Drain(msgspec.Struct, frozen=True, gc=False):
     """The operator wants this process to finish cleanly (TERM, INT)."""
 
     reason: str
 
 
-class NotAdmitted(msgspec.Struct, frozen=True):
+class NotAdmitted(msgspec.Struct, frozen=True, gc=False):
     """A connection that the register turned away at the door; who it was is only known by its key."""
 
     public_key: str
@@ -102,13 +102,13 @@ class NotAdmitted(msgspec.Struct, frozen=True):
 LinkTrouble = Literal["unreachable", "key_mismatch", "not_registered", "revoked"]
 
 
-class LinkDown(msgspec.Struct, frozen=True):
+class LinkDown(msgspec.Struct, frozen=True, gc=False):
     """The connection to the hub does not come about; `trouble` says why as far as the socket can tell."""
 
     trouble: LinkTrouble
 
 
-class RegisterChanged(msgspec.Struct, frozen=True):
+class RegisterChanged(msgspec.Struct, frozen=True, gc=False):
     """The operator changed the register: all nodes that are shut out now, and all that are asked to leave."""
 
     revoked: frozenset[NodeId] = frozenset()
@@ -120,7 +120,7 @@ Event = Received | Heard | Garbled | Tick | JobDone | Drain | LinkDown | NotAdmi
 # --- effects --------------------------------------------------------------------------------------------------------
 
 
-class Send(msgspec.Struct, frozen=True):
+class Send(msgspec.Struct, frozen=True, gc=False):
     """Give this message to the wire; that it was sent means nothing until an answer comes."""
 
     to: Peer
@@ -128,13 +128,13 @@ class Send(msgspec.Struct, frozen=True):
     header: Header = Header()
 
 
-class Run(msgspec.Struct, frozen=True):
+class Run(msgspec.Struct, frozen=True, gc=False):
     """Let the trainer do this job; JobDone follows."""
 
     job: Any
 
 
-class Note(msgspec.Struct, frozen=True):
+class Note(msgspec.Struct, frozen=True, gc=False):
     """One line of the journal: what happened and why. Never a secret, a sample or a tensor."""
 
     what: str
@@ -143,18 +143,18 @@ class Note(msgspec.Struct, frozen=True):
     level: Literal["info", "warning"] = "info"
 
 
-class Measure(msgspec.Struct, frozen=True):
+class Measure(msgspec.Struct, frozen=True, gc=False):
     """One line of metrics.jsonl."""
 
     what: str
     values: Mapping[str, Any]
 
 
-class Reconnect(msgspec.Struct, frozen=True):
+class Reconnect(msgspec.Struct, frozen=True, gc=False):
     """Close the socket to the hub and make a new one."""
 
 
-class Finish(msgspec.Struct, frozen=True):
+class Finish(msgspec.Struct, frozen=True, gc=False):
     """End the process; `text` is for the operator."""
 
     exit_code: ExitCode

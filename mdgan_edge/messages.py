@@ -36,7 +36,7 @@ def check_node_id(node: str) -> NodeId:
 Dtype = Literal["float32", "int64"]
 
 
-class Tensor(msgspec.Struct, frozen=True):
+class Tensor(msgspec.Struct, frozen=True, gc=False):
     """A tensor as bytes. `norm` (L2; nan if any element is not finite) is measured here, never sent."""
 
     dtype: Dtype
@@ -83,7 +83,7 @@ class ModelSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     latent_size: Annotated[int, msgspec.Meta(ge=1, le=4096)] = 100  # numbers in z
 
 
-class NodeTerms(msgspec.Struct, frozen=True):
+class NodeTerms(msgspec.Struct, frozen=True, gc=False):
     """What a node must know to train its discriminator; the hub dictates it in WELCOME."""
 
     model: ModelSettings
@@ -95,7 +95,7 @@ class NodeTerms(msgspec.Struct, frozen=True):
     gradient_penalty: float
 
 
-class HeldDiscriminator(msgspec.Struct, frozen=True):
+class HeldDiscriminator(msgspec.Struct, frozen=True, gc=False):
     """The discriminator a node says it holds. `hop`: how often it moved; `tasks`: how many tasks trained it."""
 
     discriminator_id: DiscriminatorId
@@ -104,7 +104,7 @@ class HeldDiscriminator(msgspec.Struct, frozen=True):
     tasks: int
 
 
-class AssignedDiscriminator(msgspec.Struct, frozen=True):
+class AssignedDiscriminator(msgspec.Struct, frozen=True, gc=False):
     """The discriminator the hub says the node owns, and where to take it from."""
 
     discriminator_id: DiscriminatorId
@@ -112,7 +112,7 @@ class AssignedDiscriminator(msgspec.Struct, frozen=True):
     action: Literal["keep", "init"]
 
 
-class Hello(msgspec.Struct, frozen=True):
+class Hello(msgspec.Struct, frozen=True, gc=False):
     """N>H: I am here (again).
 
     `labelled`: whether the shard has labels; `labels`: which, None if withheld; `model`: a pinned model name.
@@ -131,7 +131,7 @@ class Hello(msgspec.Struct, frozen=True):
     discriminator: HeldDiscriminator | None = None
 
 
-class Welcome(msgspec.Struct, frozen=True):
+class Welcome(msgspec.Struct, frozen=True, gc=False):
     """H>N: you are in. The header carries the session and the epoch to use from now on."""
 
     run_id: str
@@ -145,20 +145,20 @@ class Welcome(msgspec.Struct, frozen=True):
     terms: NodeTerms
 
 
-class Ping(msgspec.Struct, frozen=True):
+class Ping(msgspec.Struct, frozen=True, gc=False):
     """Any: a sign of life that wants a PONG. `echo` comes back as it is; `training`: the task under work."""
 
     echo: int
     training: TaskId | None = None
 
 
-class Pong(msgspec.Struct, frozen=True):
+class Pong(msgspec.Struct, frozen=True, gc=False):
     """Any: the answer to PING."""
 
     echo: int
 
 
-class Task(msgspec.Struct, frozen=True):
+class Task(msgspec.Struct, frozen=True, gc=False):
     """H>N: take `steps` discriminator steps against x_d, then answer with the feedback on x_g."""
 
     task_id: TaskId
@@ -171,7 +171,7 @@ class Task(msgspec.Struct, frozen=True):
     y_g: Tensor | None = None  # int64 (B,)
 
 
-class Feedback(msgspec.Struct, frozen=True):
+class Feedback(msgspec.Struct, frozen=True, gc=False):
     """N>H: the gradient of the generator loss with respect to x_g, by the updated discriminator."""
 
     task_id: TaskId
@@ -184,31 +184,31 @@ class Feedback(msgspec.Struct, frozen=True):
     feedback: Tensor  # float32 (B, C, H, W)
 
 
-class Receipt(msgspec.Struct, frozen=True):
+class Receipt(msgspec.Struct, frozen=True, gc=False):
     """H>N: what became of a feedback."""
 
     task_id: TaskId
     verdict: Verdict
 
 
-class Refuse(msgspec.Struct, frozen=True):
+class Refuse(msgspec.Struct, frozen=True, gc=False):
     """N>H: I will not answer this task."""
 
     task_id: TaskId
     reason: Literal["busy", "bad", "diverged"]
 
 
-class Bye(msgspec.Struct, frozen=True):
+class Bye(msgspec.Struct, frozen=True, gc=False):
     """N>H: I leave. H>N: please leave (`reason`: completed, stopped, failed or drain)."""
 
     reason: str
 
 
-class ByeAck(msgspec.Struct, frozen=True):
+class ByeAck(msgspec.Struct, frozen=True, gc=False):
     """Any: the answer to BYE."""
 
 
-class Error(msgspec.Struct, frozen=True):
+class Error(msgspec.Struct, frozen=True, gc=False):
     """Any: why a message was not taken. `fatal`: trying again will not help."""
 
     code: ErrorCode

@@ -7,7 +7,7 @@ import msgspec
 from mdgan_edge.messages import DiscriminatorId, HeldDiscriminator, NodeTerms, Task, Tensor
 
 
-class Prepare(msgspec.Struct, frozen=True):
+class Prepare(msgspec.Struct, frozen=True, gc=False):
     """Hold this discriminator: keep the one at hand, or make a seeded fresh one."""
 
     run_id: str
@@ -17,19 +17,19 @@ class Prepare(msgspec.Struct, frozen=True):
     terms: NodeTerms
 
 
-class Prepared(msgspec.Struct, frozen=True):
+class Prepared(msgspec.Struct, frozen=True, gc=False):
     """The discriminator at hand now."""
 
     held: HeldDiscriminator
 
 
-class Train(msgspec.Struct, frozen=True):
+class Train(msgspec.Struct, frozen=True, gc=False):
     """Do one task: discriminator steps, then feedback."""
 
     task: Task
 
 
-class Trained(msgspec.Struct, frozen=True):
+class Trained(msgspec.Struct, frozen=True, gc=False):
     """The answer to a task. `feedback` is None if the discriminator diverged (a loss or gradient is not finite)."""
 
     task: Task
@@ -40,11 +40,11 @@ class Trained(msgspec.Struct, frozen=True):
     tasks: int  # how many tasks this discriminator has been trained on
 
 
-class Save(msgspec.Struct, frozen=True):
+class Save(msgspec.Struct, frozen=True, gc=False):
     """Write the discriminator and its optimiser to the state folder."""
 
 
-class Saved(msgspec.Struct, frozen=True):
+class Saved(msgspec.Struct, frozen=True, gc=False):
     """It is on disk."""
 
 

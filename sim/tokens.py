@@ -53,6 +53,10 @@ class TokenNode:
     def do(self, job: NodeJob) -> NodeResult:
         """One job, whole."""
         match job:
+            case Train():
+                self._tasks += 1
+                feedback = Tensor("float32", job.task.x_g.shape, b"", 1.0)
+                return Trained(job.task, feedback, 0.5, 0.5, 0.0, self._tasks)
             case Prepare(run_id, discriminator_id, hop, fresh):
                 kept = self._disk.held
                 if fresh:
@@ -61,10 +65,6 @@ class TokenNode:
                     self._tasks = kept.tasks
                 self._run_id, self._name = run_id, (discriminator_id, hop)
                 return Prepared(self._held())
-            case Train(task):
-                self._tasks += 1
-                feedback = Tensor("float32", task.x_g.shape, b"", 1.0)
-                return Trained(task, feedback, 0.5, 0.5, 0.0, self._tasks)
             case Save():
                 self._disk.run_id, self._disk.held = self._run_id, self._held()
                 return Saved()

@@ -58,9 +58,9 @@ def label(event: Event) -> str:
         return "tick"
     if type(event) is Received:
         return _WORDS[type(event.message)](event.message)
+    if type(event) is JobDone:
+        return f"done {type(event.job).__name__}"
     match event:
-        case JobDone(job, _):
-            return f"done {type(job).__name__}"
         case Garbled(_, check):
             return f"garbled {check}"
         case Drain(reason):

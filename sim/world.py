@@ -320,6 +320,10 @@ class World:
         for effect in effects:
             if type(effect) is Send:
                 self.post.send(machine, effect)
+            elif type(effect) is Run:
+                process.jobs.append(effect.job)
+                if len(process.jobs) == 1:
+                    self._begin(machine, process)
             else:
                 self._carry(machine, process, effect)
         if machine.process is process:
@@ -327,10 +331,6 @@ class World:
 
     def _carry(self, machine: Machine, process: Process, effect: Effect) -> None:
         match effect:
-            case Run(job):
-                process.jobs.append(job)
-                if len(process.jobs) == 1:
-                    self._begin(machine, process)
             case Note():
                 if self.recorder is not None:
                     self.recorder.note(self.now, machine.name, effect)

@@ -66,12 +66,10 @@ class Ledger:
 
     def forget(self, older_than: Version) -> None:
         """Tasks of versions that can only be stale."""
-        if len(self.given) > FORGET_ABOVE:
-            old = [task for task, given in self.given.items() if given.version < older_than]
-            for task in old:
-                del self.given[task]
-                self.applied.discard(task)
-                self.bounds.pop(task, None)
-
-
-FORGET_ABOVE = 50_000
+        while self.given:
+            task, given = next(iter(self.given.items()))  # the oldest: versions only grow within an epoch
+            if given.version >= older_than:
+                return
+            del self.given[task]
+            self.applied.discard(task)
+            self.bounds.pop(task, None)

@@ -1,0 +1,133 @@
+"""Messages between machines: what becomes of each on its way, and how many bytes went where.
+
+A letter's life: sent → lost, or on its way (once, or twice) → arrived, or dropped because the process or the connection
+it was for is gone.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from mdgan_edge.actors import HUB, Event, Garbled, Peer, Received, Send
+from mdgan_edge.messages import Feedback, Message
+from mdgan_edge.wire.codec import decode, encode
+from sim.byzantine import lies
+from sim.links import Way
+from sim.machine import Connection, Machine
+from sim.sizes import size_of
+from sim.trace import label
+
+if TYPE_CHECKING:
+    from sim.world import World
+
+
+class Bytes:
+    """Bytes on one direction of all links."""
+
+    def __init__(self) -> None:
+        self.sent = self.duplicated = self.received = 0
+        self.dropped: dict[str, int] = {}
+
+    def drop(self, why: str, size: int) -> None:
+        self.dropped[why] = self.dropped.get(why, 0) + size
+
+
+class Letter(msgspec.Struct, gc=False):
+    """A message on its way."""
+
+    connection: Connection
+    event: Event
+    size: int
+    to_hub: bool
+
+
+class Post:
+    """Carries every message of one world. `up`: to the hub; `down`: from it."""
+
+    def __init__(self, world: World) -> None:
+        self.up, self.down = Bytes(), Bytes()
+        self._world = world
+        self._through_codec = world.bodies.through_codec
+        self._arrives = self._arrive  # bound once: it goes onto the heap with every letter
+
+    def send(self, machine: Machine, send: Send) -> None:
+        """What a core gives to the wire, or what a lying machine makes of it."""
+        if machine is self._world.hub:
+            self._send_down(send)
+        elif machine.behaviour is None:
+            self._send_up(machine, send, send.message)
+        else:
+            for message in lies(machine, send.message):
+                self._send_up(machine, send, message)
+
+    def in_flight(self) -> tuple[int, int]:
+        """Bytes on their way up and down."""
+        letters = [thing for thing in self._world.pending(self._arrives) if isinstance(thing, Letter)]
+        return (
+            sum(letter.size for letter in letters if letter.to_hub),
+            sum(letter.size for letter in letters if not letter.to_hub),
+        )
+
+    # --- on the way -----------------------------------------------------------------------------------------------
+
+    def _send_down(self, send: Send) -> None:
+        target = self._world.machines[send.to.node]
+        size = size_of(send.message)
+        self.down.sent += size
+        connection = target.connection
+        if connection.peer is not send.to and connection.peer != send.to:
+            self.down.drop("connection gone", size)
+            return
+        assert target.down is not None
+        event = self._received(HUB, send, send.message)
+        self._carry(target.down, target, Letter(connection, event, size, to_hub=False), self.down)
+
+    def _send_up(self, machine: Machine, send: Send, message: Message | Garbled) -> None:
+        connection = machine.connection
+        size = size_of(message)
+        self.up.sent += size
+        if isinstance(message, Garbled):
+            event: Event = Garbled(connection.peer, message.check, message.detail)
+        else:
+            event = self._received(connection.peer, send, message)
+            if type(message) is Feedback:
+                machine.last_feedback = message
+        assert machine.up is not None
+        self._carry(machine.up, self._world.hub, Letter(connection, event, size, to_hub=True), self.up)
+
+    def _received(self, sender: Peer, send: Send, message: Message) -> Received:
+        if not self._through_codec:
+            return Received(sender, send.header, message)
+        header, _, read = decode(encode(send.header, 0, message))
+        return Received(sender, header, read)
+
+    def _carry(self, way: Way, target: Machine, letter: Letter, counts: Bytes) -> None:
+        world = self._world
+        fate = way.carry(letter.size, world.now)
+        world.trace.fate(fate)
+        if world.camera is not None:
+            name = letter.connection.peer.node
+            ends = (name, HUB.node) if letter.to_hub else (HUB.node, name)
+            world.camera.message(world.now, *ends, label(letter.event), fate)
+        if isinstance(fate, str):
+            counts.drop(fate, letter.size)
+            return
+        counts.duplicated += letter.size * (len(fate) - 1)
+        for at in fate:
+            waits = letter.to_hub and world.hub_back_at is not None  # in the node's outbox, for the hub to come back
+            world.push(max(at, world.hub_back_at or 0) if waits else at, self._arrives, target, letter)
+
+    def _arrive(self, machine: Machine, letter: Any) -> None:
+        world = self._world
+        if machine.paused_until > world.now:
+            world.push(machine.paused_until, self._arrives, machine, letter)
+            return
+        counts = self.up if letter.to_hub else self.down
+        alive = letter.connection.up if letter.to_hub else letter.connection.down
+        if machine.process is None or not alive:
+            counts.drop("process gone" if alive else "connection gone", letter.size)
+            return
+        counts.received += letter.size
+        world.handle(machine, letter.event)
