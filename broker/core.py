@@ -62,7 +62,6 @@ from mdgan_edge.settings import Settings
 
 SWEEP_S = 0.5  # how often leases are looked at
 SWEEP_LATE_S = 0.5  # a sweep later than this extends all leases by its lateness
-REFUSAL_PAUSE_S = 1.0  # a node that refused a task is left alone for so long
 FAREWELL_S = 10.0  # how long the hub waits for BYE_ACK at the end
 
 
@@ -252,8 +251,7 @@ class HubCore:
     def _refused(self, member: Member, task_id: TaskId, reason: str, now: Nanos) -> list[Effect]:
         if task_id not in member.in_flight:
             return []
-        self.members.give_back(member, task_id)
-        member.paused_until = Nanos(now + nanos(REFUSAL_PAUSE_S))
+        self.members.refused(member, task_id, now)
         return [Note("task_refused", reason, {"node": member.node, "task": task_id}, "warning")]
 
     # --- the operator ---------------------------------------------------------------------------------------------

@@ -26,6 +26,9 @@ MALFORMED_MAX = 3  # so many malformed messages ...
 MALFORMED_WINDOW_S = 60.0  # ... in this time ...
 QUARANTINE_S = 60.0  # ... and the sender is ignored for so long
 
+REFUSAL_PAUSE_S = 1.0  # a node that refused a task is left alone for so long, doubling with each further one ...
+REFUSAL_DOUBLINGS_MAX = 4  # ... so often; a task in vain may be megabytes
+
 NEVER = Nanos(0)
 NO_DISCRIMINATOR = DiscriminatorId("")
 FIRST = Version(0)
@@ -105,6 +108,7 @@ class Member:
     malformed_at: deque[Nanos] = field(default_factory=lambda: deque(maxlen=MALFORMED_MAX))
     quarantined_until: Nanos = NEVER
     paused_until: Nanos = NEVER  # it refused a task
+    refusals: int = 0  # in a row
     draining: bool = False
     live: bool = False  # Membership lists it
     tally: Tally = field(default_factory=Tally)
@@ -270,12 +274,16 @@ class Membership:
         took = Nanos(now - task.sent_at)
         member.task_times.append(took)
         member.slowest = max(member.slowest, took)
+        member.refusals = 0
         member.tally.tasks += 1
         return task
 
-    def give_back(self, member: Member, task_id: TaskId) -> InFlight:
-        """The member will not answer a task."""
-        return self._close(member, task_id, answered=False)
+    def refused(self, member: Member, task_id: TaskId, now: Nanos) -> None:
+        """The member will not answer a task, and is left alone for a while."""
+        self._close(member, task_id, answered=False)
+        pause_s = REFUSAL_PAUSE_S * 2 ** min(member.refusals, REFUSAL_DOUBLINGS_MAX)
+        member.refusals += 1
+        member.paused_until = Nanos(now + nanos(pause_s))
 
     def forgive(self, member: Member, now: Nanos) -> Change | None:
         """The member owes nothing any more: it answered, late or not, or says that it has nothing in hand."""
@@ -284,6 +292,7 @@ class Membership:
 
     def nothing_in_hand(self, member: Member, now: Nanos) -> list[Change]:
         """The member says that it has no task: what was sent long enough ago to have come is lost, there or back."""
+        member.paused_until = NEVER
         lost = [task.task_id for task in member.in_flight.values() if now - task.sent_at >= self._lease]
         for task_id in lost:
             self._close(member, task_id, answered=False)

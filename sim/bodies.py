@@ -35,6 +35,9 @@ class Bodies(Protocol):
     def shard_size(self, node: NodeId) -> int:
         """How many images the node holds."""
 
+    def secrets(self, node: NodeId) -> frozenset[bytes]:
+        """The node's private samples as they would lie in a float32 tensor; empty where it has none to lose."""
+
 
 class Tokens:
     """Sizes only."""
@@ -61,3 +64,6 @@ class Tokens:
 
     def shard_size(self, node: NodeId) -> int:  # noqa: ARG002
         return SHARD_SIZE
+
+    def secrets(self, node: NodeId) -> frozenset[bytes]:  # noqa: ARG002
+        return frozenset()

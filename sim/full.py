@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from broker.service import Real, fit_to_data
 from broker.trainer import HubTrainer
 from mdgan_edge.actors import Trainer
-from mdgan_edge.data.images import Images
+from mdgan_edge.data.images import Images, to_unit
 from mdgan_edge.data.shards import parse_shard, shard_text, take
 from mdgan_edge.data.sources import load
 from mdgan_edge.gan.models import architecture, build_discriminator
@@ -83,6 +83,9 @@ class Full:
 
     def shard_size(self, node: NodeId) -> int:
         return len(self._shard(node))
+
+    def secrets(self, node: NodeId) -> frozenset[bytes]:
+        return frozenset(image.tobytes() for image in to_unit(self._shard(node).x))
 
     def _shard(self, node: NodeId) -> Images:
         if node not in self._shards:

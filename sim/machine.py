@@ -60,6 +60,7 @@ class Process:
     incarnation: Incarnation
     started_at: int
     jobs: deque[Any] = field(default_factory=deque)
+    began_at: int = 0  # the job under work
     wake_at: int | None = None  # true time of the earliest tick on the heap that counts
     finish: Finish | None = None
 
@@ -90,8 +91,11 @@ class Machine:
     last_feedback: Any = None  # what a replaying node says again
 
     def connect(self) -> None:
-        """A new connection; nothing more comes down the old one."""
+        """A new connection, which waits for nothing on the old one; nothing more comes down that."""
         self.connection.down = False
+        for way in (self.up, self.down):
+            if way is not None:
+                way.last_at = 0
         self.connections += 1
         self.connection = Connection(Peer(self.name, b"%d" % self.connections))
 

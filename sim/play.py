@@ -94,10 +94,11 @@ def play(
     recorder: Recorder | None = None,
     camera: Camera | None = None,
     run: Any = None,
+    replay: bool = False,
 ) -> Played:
-    """Play it to its end, or to the first violation."""
+    """Play it to its end, or to the first violation. `replay`: at the end, let a fresh hub core decide all anew."""
     bodies, settings = bodies_of(plan, run)
-    checks = Checks(plan.scenario, settings)
+    checks = Checks(plan.scenario, settings, replay)
     world = World(plan.scenario, settings, bodies, checks, recorder, camera)
     wall, cpu = time.perf_counter(), time.process_time()
     world.run()

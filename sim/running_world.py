@@ -69,7 +69,7 @@ def run_scenario(
     write_atomic(run.path / SCENARIO_FILE, dump_scenario(plan.scenario).encode())
     write_atomic(run.config, dump_toml(plan.settings).encode())
     recording = Recording(run)
-    played = play(plan, recording, run=run)
+    played = play(plan, recording, run=run, replay=True)
     recording.close()
     found = report(played, wanted.replay)
     write_json(run.run_json, found)

@@ -298,6 +298,7 @@ class World:
 
     def _begin(self, machine: Machine, process: Process) -> None:
         took = machine.duration(process.jobs[0], self.scenario.device, self.scenario.server)
+        process.began_at = self.now
         self.push(self.now + took, self._done, machine, process)
 
     # --- events and effects ---------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from broker.jobs import Step, Stepped
 from broker.steprule import staleness_weight
 from mdgan_edge.actors import Effect, Event, Finish, Garbled, JobDone, Note, Received, Run, Send
 from mdgan_edge.errors import ExitCode
-from mdgan_edge.messages import Bye, Feedback, Hello, NodeId, Receipt, Task, Verdict, Welcome
+from mdgan_edge.messages import Bye, Feedback, Hello, NodeId, Receipt, Task, Tensor, Verdict, Welcome
 from mdgan_edge.service import JOBS_MAX
 from mdgan_edge.settings import Settings, quorum_count, quota_count
 from nodes.core import NodeCore
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 ROUNDING = 1e-9
 EXPLAINED = {ExitCode.OK, ExitCode.TRY_LATER}  # a node is told that the run is over
-TAKEN = (Verdict.MERGED, Verdict.STALE)  # the verdicts of a step; all others are said on arrival
 FORGET_AFTER = 100  # versions beyond staleness_max
 
 
@@ -43,16 +42,18 @@ class Checks:
         self._ledger = self._new_ledger()
         self._liveness = Liveness(scenario, settings)
         self._replay = Replay() if replay else None
+        self._secrets: dict[NodeId, frozenset[bytes]] = {}
         self._alive: set[NodeId] = set()
         self._finished = False
-        self._unknown = {"samples_stay"}
 
     def verdicts(self) -> dict[str, bool | None]:
         """By name; False where it was violated, None where this run could not show it."""
         false = {violation.invariant for violation in self.violations}
-        unknown = self._unknown | self._liveness.unknown(self._finished)
-        if self._replay is None:
+        unknown = self._liveness.unknown(self._finished)
+        if self._replay is None or not self._replay.complete:
             unknown = unknown | {"replay_equal"}
+        if not any(self._secrets.values()):
+            unknown = unknown | {"samples_stay"}
         return {name: False if name in false else None if name in unknown else True for name in INVARIANTS}
 
     # --- what the world tells -------------------------------------------------------------------------------------
@@ -68,6 +69,8 @@ class Checks:
         else:
             self.sometimes["restarted"] += machine.incarnation > 1
             self._liveness.started(world, machine)
+            if machine.name not in self._secrets:
+                self._secrets[machine.name] = world.bodies.secrets(machine.name)
 
     def ended(self, world: World, machine: Machine) -> None:
         """A process is gone."""
@@ -193,27 +196,24 @@ class Checks:
         node, given, core = event.sender.node, self._ledger.given.get(message.task_id), world.last_hub_core
         if given is None or given.node != node or message.task_id in self._ledger.bounds:
             return
-        member = core.members.get(node) if core is not None else None
+        assert core is not None
+        member = core.members.get(node)
         if member is None or self._ledger.sessions.get(node) != event.header.session:
             return
         if world.hub.local(world.now) < member.quarantined_until:
             return
-        receipts = (effect.message for effect in effects if isinstance(effect, Send))
-        refused = any(
-            isinstance(one, Receipt) and one.task_id == message.task_id and one.verdict not in TAKEN for one in receipts
-        )
-        if not refused:
-            self._ledger.admitted(message)
+        sent = (effect.message for effect in effects if isinstance(effect, Send))
+        receipts = [one for one in sent if isinstance(one, Receipt) and one.task_id == message.task_id]
+        if all(receipt.verdict is Verdict.MERGED for receipt in receipts):  # what comes in time is in time for a step
+            self._ledger.admitted(message, len(core.members.live))
 
     def _step(self, world: World, step: Step) -> None:
         shares: dict[NodeId, int] = {}
         for one in step.contributions:
             shares[one.node] = shares.get(one.node, 0) + 1
             self._contribution(world, step, one)
-        core = world.last_hub_core
-        assert core is not None
-        self._ledger.live_max = max(self._ledger.live_max, len(core.members.live))
         quota = quota_count(self._training.quota, quorum_count(self._training.quorum, max(1, self._ledger.live_max)))
+        self._ledger.live_max = 0
         for node, count in shares.items():
             if count > quota:
                 self._violated(world, "weight_bounded", node, f"{count} of its feedbacks in one step, quota is {quota}")
@@ -269,6 +269,7 @@ class Checks:
         core, process = world.last_hub_core, world.hub.process
         if core is None or process is None:
             return
+        self._ledger.live = len(core.members.live)
         if core.training.version != self._ledger.version:
             what = f"the version is {core.training.version} after step {self._ledger.version}"
             self._violated(world, "version_by_one", "hub", what)
@@ -295,7 +296,10 @@ class Checks:
         if process is None or not effects:
             return
         for effect in effects:
-            if isinstance(effect, Note):
+            if isinstance(effect, Send):
+                if type(effect.message) is Feedback:
+                    self._look_for_samples(world, machine.name, effect.message.feedback)
+            elif isinstance(effect, Note):
                 sometimes.of_node_note(effect, self.sometimes)
             elif isinstance(effect, Run) and len(process.jobs) >= JOBS_MAX:
                 self._violated(world, "queues_bounded", machine.name, f"{len(process.jobs)} jobs wait already")
@@ -303,6 +307,15 @@ class Checks:
         if isinstance(core, NodeCore) and core.welcome is not None and core.in_hand > core.welcome.credit:
             what = f"{core.in_hand} tasks in hand, credit is {core.welcome.credit}"
             self._violated(world, "queues_bounded", machine.name, what)
+
+    def _look_for_samples(self, world: World, node: NodeId, tensor: Tensor) -> None:
+        secrets = self._secrets[node]
+        if not secrets or not tensor.data:
+            return
+        size = len(tensor.data) // tensor.shape[0]
+        for at in range(0, len(tensor.data), size):
+            if tensor.data[at : at + size] in secrets:
+                self._violated(world, "samples_stay", node, f"sample {at // size} of its feedback is a private one")
 
     def _look_at_exit(self, world: World, machine: Machine, finish: Finish) -> None:
         code = finish.exit_code

@@ -57,10 +57,12 @@ class Ledger:
     owners: dict[str, NodeId] = field(default_factory=dict)
     left: set[NodeId] = field(default_factory=set)
     feedback: int = 0  # received, whatever became of it
-    live_max: int = 0
+    live: int = 0  # after the last event
+    live_max: int = 0  # at any admission since the last step
 
-    def admitted(self, message: Feedback) -> None:
-        """The hub took it."""
+    def admitted(self, message: Feedback, live: int) -> None:
+        """The hub took it; `live` nodes there are now, and its sender was perhaps trusted again only then."""
+        self.live_max = max(self.live_max, self.live + 1, live)
         self.bounds[message.task_id] = self.norms.bound()
         self.norms.admit(message.feedback.norm)
 

@@ -40,6 +40,7 @@ class Liveness:
         self._started: dict[NodeId, int] = {}
         self._merged: dict[NodeId, int] = {}
         self._advanced_at = 0
+        self._held_up_at = 0  # by work that a node began before the heal, while it was slow
 
     def unknown(self, finished: bool) -> set[str]:
         """What this run cannot show."""
@@ -122,7 +123,9 @@ class Liveness:
     def _version(self, world: World) -> Iterator[Found]:
         core = world.hub_core
         assert core is not None
-        since = max(self._advanced_at, self._settled_at)
+        if any(_held_up(world, machine) for machine in world.machines.values()):
+            self._held_up_at = world.now
+        since = max(self._advanced_at, self._settled_at, self._held_up_at)
         live = len(core.members.live)
         enough = live >= quorum_count(self._training.quorum, max(live, 1)) and live > 0
         if enough and core.phase is Phase.TRAINING and world.now - since > int(self._expect.advance_within):
@@ -137,3 +140,8 @@ class Liveness:
             since = max(self._settled_at, self._started.get(name, 0), self._merged.get(name, 0))
             if world.now - since > int(self._expect.starve_within):
                 yield "no_starvation", name, f"none of its feedback was merged for {(world.now - since) / 1e9:.1f} s"
+
+
+def _held_up(world: World, machine: Machine) -> bool:
+    process, heal_at = machine.process, world.heal_at
+    return process is not None and heal_at is not None and bool(process.jobs) and process.began_at < heal_at

@@ -56,13 +56,14 @@ def draw(scenario: Scenario, seed: int) -> Scenario:
     """The same name, length and number of nodes; all else by the seed."""
     rng = random.Random(stream_seed(seed, "everything"))
     heal = scenario.heal or Heal(at=Duration(int(scenario.duration * HEALTHY_FROM)))
+    settings = {**_settings(rng), **scenario.settings}
     return replace(
         scenario,
         seed=seed,
         everything=False,
-        settings={**_settings(rng), **scenario.settings},
+        settings=settings,
         links=_links(rng),
-        device=_device(rng),
+        device=_device(rng, settings.get("mode") == "sync"),
         server=Server(step=Constant(_ms(rng, 1, 30)), batch=Constant(_ms(rng, 1, 5))),
         churn=_churn(rng),
         fault=tuple(_faults(rng, int(heal.at))),
@@ -133,8 +134,10 @@ def _links(rng: random.Random) -> Links:
     return Links(default=default, up=up, hub=port)
 
 
-def _device(rng: random.Random) -> Device:
+def _device(rng: random.Random, sync: bool) -> Device:
     median = _ms(rng, 200, 800)
+    if sync:  # the slowest of all sets the pace
+        return Device(task=Lognormal(median, rng.uniform(0.1, 0.4)))
     task = rng.choice((Constant(median), Lognormal(median, rng.uniform(0.1, 1.0)), Exponential(median)))
     return Device(task=task, speed_sigma=rng.choice((0.0, 0.3, 0.8)))
 
