@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+import weakref
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,8 @@ from mdgan_edge.rundir import RunDirectory
 from mdgan_edge.settings import Settings
 from nodes.saved import read_discriminator
 from nodes.trainer import NodeTrainer
+from sim.chance import stream
+from sim.scenario.compiling import node_names
 
 
 @dataclass(slots=True)
@@ -46,7 +49,7 @@ class FileDisk:
 
 
 class Full:
-    """Torch. The first `nodes` nodes get the shards a swarm of that size would give them, later ones the same again."""
+    """Torch. The first `nodes` nodes get the shards a swarm of that size would give them, later ones any of these."""
 
     through_codec = True
 
@@ -59,8 +62,10 @@ class Full:
         self._images, self._nodes, self._run = images, nodes, run
         self._real = real
         self._scorer: Scorer | None = None
+        self._ranks = {name: rank for rank, name in enumerate(node_names(nodes))}
         self._shards: dict[NodeId, Images] = {}
-        self._folder = tempfile.TemporaryDirectory(prefix="mdgan-")
+        self._folder = Path(tempfile.mkdtemp(prefix="mdgan-"))
+        weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
         self._files = 0
 
     def hub(self) -> Trainer:
@@ -70,7 +75,7 @@ class Full:
 
     def disk(self) -> Any:
         self._files += 1
-        return FileDisk(Path(self._folder.name) / f"{self._files}.safetensors")
+        return FileDisk(self._folder / f"{self._files}.safetensors")
 
     def keep(self, disk: Any) -> Any:
         kept = self.disk()
@@ -89,7 +94,7 @@ class Full:
 
     def _shard(self, node: NodeId) -> Images:
         if node not in self._shards:
-            rank = len(self._shards) % self._nodes
+            rank = self._ranks.get(node, stream(self.settings.training.seed, "shard", node) % self._nodes)
             spec = parse_shard(shard_text(self.settings.swarm.shards, rank, self._nodes))
             self._shards[node] = take(self._images, spec, self.settings.training.seed)
         return self._shards[node]

@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from msgspec.structs import replace
 
+from sim.scenario.compiling import without_strangers
 from sim.scenario.quantities import Duration
 from sim.scenario.values import Device, Fault, Links, Scenario
 
@@ -43,7 +44,7 @@ class Shrinker:
         before = None
         while before != smaller:
             before = smaller
-            smaller = replace(smaller, fault=self._fewer(smaller))
+            smaller = self._fewer(smaller)
             smaller = self._fewer_nodes(smaller)
             smaller = self._as_plain_as_can_be(smaller)
         failure = self.fails(smaller)
@@ -69,15 +70,15 @@ class Shrinker:
         shorter = replace(scenario, duration=end, fault=kept, heal=heal)
         return shorter if shorter != scenario and self._same(shorter) else scenario
 
-    def _fewer(self, scenario: Scenario) -> tuple[Fault, ...]:
+    def _fewer(self, scenario: Scenario) -> Scenario:
         single = [one for fault in scenario.fault for one in _split(fault)]
-        if len(single) > len(scenario.fault) and not self._same(replace(scenario, fault=tuple(single))):
+        if len(single) > len(scenario.fault) and not self._same(_with(scenario, single)):
             single = list(scenario.fault)
-        return tuple(delta_debug(single, lambda faults: self._same(replace(scenario, fault=tuple(faults)))))
+        return _with(scenario, delta_debug(single, lambda faults: self._same(_with(scenario, faults))))
 
     def _fewer_nodes(self, scenario: Scenario) -> Scenario:
         for nodes in _smaller_counts(scenario.nodes):
-            fewer = replace(scenario, nodes=nodes)
+            fewer = without_strangers(replace(scenario, nodes=nodes))
             if self._same(fewer):
                 return self._fewer_nodes(fewer)
         return scenario
@@ -107,6 +108,10 @@ def delta_debug(items: list[T], fails: Callable[[list[T]], bool]) -> list[T]:
                 return items
             parts = min(2 * parts, len(items))
     return items
+
+
+def _with(scenario: Scenario, faults: list[Fault]) -> Scenario:
+    return without_strangers(replace(scenario, fault=tuple(faults)))
 
 
 def _split(fault: Fault) -> list[Fault]:

@@ -72,11 +72,33 @@ class Swarm:
 
     def start(self) -> None:
         """Start the hub, wait until it listens, start the nodes."""
-        self._start_hub()
+        self.start_hub()
         count = self.settings.swarm.nodes
         for rank in range(count):
             spec = parse_shard(shard_text(self.settings.swarm.shards, rank, count))
             self.start_node(node_name(rank, count), take(self._options.images, spec, self.settings.training.seed))
+
+    def start_hub(self) -> None:
+        """Start the hub and wait until it listens."""
+        reading, writing = os.pipe()
+        options = HubOptions(self.state / "hub", lambda: self.run, "swarm")
+
+        def announce(note: Note) -> None:
+            tell(note)
+            if note.what == "listening":
+                os.write(writing, str(note.facts["endpoint"]).encode() + b"\n")
+                os.close(writing)
+
+        work = lambda: _report(run_hub(self.settings, options, self._options.real, announce)[0])  # noqa: E731
+        self.hub = Child("hub", work, self.run.logs / "hub.log")
+        os.close(writing)
+        try:
+            ready, _, _ = select.select([reading], [], [], HUB_START_MAX_S)
+            self.endpoint = os.read(reading, 256).decode().strip() if ready else ""
+        finally:
+            os.close(reading)
+        if not self.endpoint:
+            raise self._hub_failed("the hub did not start")
 
     def start_node(self, node: NodeId, shard: Images) -> Child:
         """Start a node of this name, new or come back."""
@@ -144,27 +166,6 @@ class Swarm:
             display.show(self.status())
 
     # --- inside ---------------------------------------------------------------------------------------------------
-
-    def _start_hub(self) -> None:
-        reading, writing = os.pipe()
-        options = HubOptions(self.state / "hub", lambda: self.run, "swarm")
-
-        def announce(note: Note) -> None:
-            tell(note)
-            if note.what == "listening":
-                os.write(writing, str(note.facts["endpoint"]).encode() + b"\n")
-                os.close(writing)
-
-        work = lambda: _report(run_hub(self.settings, options, self._options.real, announce)[0])  # noqa: E731
-        self.hub = Child("hub", work, self.run.logs / "hub.log")
-        os.close(writing)
-        try:
-            ready, _, _ = select.select([reading], [], [], HUB_START_MAX_S)
-            self.endpoint = os.read(reading, 256).decode().strip() if ready else ""
-        finally:
-            os.close(reading)
-        if not self.endpoint:
-            raise self._hub_failed("the hub did not start")
 
     def _check_nodes(self) -> None:
         """If every node has ended and the hub still waits for nodes, it waits in vain: it is to finish."""

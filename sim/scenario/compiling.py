@@ -74,6 +74,18 @@ def compile_scenario(scenario: Scenario, seed: int) -> Scenario:
     return replace(scenario, seed=seed, everything=False, churn=Churn(), fault=tuple(faults))
 
 
+def without_strangers(scenario: Scenario) -> Scenario:
+    """A compiled scenario without faults of nodes that it does not have: what is left when joins or nodes are cut."""
+    crew = _Crew(scenario, scenario.fault)
+    kept: list[Fault] = []
+    for fault in scenario.fault:
+        if isinstance(fault, Join | HubCrash | HubIsolated | HubPause | HubSlow):
+            kept.append(fault)
+        elif who := tuple(name for name in fault.who if crew.known(name)):
+            kept.append(replace(fault, who=who))
+    return replace(scenario, fault=tuple(kept))
+
+
 @dataclass(frozen=True, slots=True)
 class _Crew:
     """Who exists when."""

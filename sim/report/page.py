@@ -1,0 +1,171 @@
+"""Writes report.html: one file that opens from disk and shows what became of a virtual run, and why."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from mdgan_edge.errors import ConfigurationError
+from mdgan_edge.rundir import write_atomic
+from sim.invariants.names import INVARIANTS
+from sim.report.palette import COLOURS
+from sim.report.reading import Readings, read_run
+from sim.report.recorded import RunFile
+from sim.report.spacetime import Diagram, lay_out
+from sim.report.spans import struck
+from sim.running_world import FILM_AFTER_NS
+
+if TYPE_CHECKING:
+    from sim.report.canvas import Drawing, Weather
+
+REPORT_FILE = "report.html"
+TEMPLATE = "page.html.j2"
+SCENARIO_TEXT_MAX = 60_000  # characters of the scenario file that are shown
+REMEDY = "the report needs matplotlib and jinja2: pip install 'mdgan-edge[report]'"
+
+OUTCOMES = {
+    "completed": "completed: all steps were made",
+    "stopped": "stopped: the scenario's time was over",
+    "failed": "failed",
+}
+VERDICTS = {True: "holds", False: "violated", None: "unknown"}
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """One invariant."""
+
+    name: str
+    sentence: str
+    word: str
+
+
+@dataclass(frozen=True, slots=True)
+class Drawings:
+    """None where there is nothing to draw."""
+
+    faults: Drawing | None
+    versions: Drawing
+    scores: Drawing | None
+    members: Drawing
+    staleness: Drawing | None
+    nodes: Drawing | None
+    ranks: Drawing | None
+    nodes_left_out: int
+
+
+def write_report(folder: Path) -> Path:
+    """Write report.html into the directory of a virtual run.
+
+    Raises ConfigurationError if matplotlib or jinja2 is not installed, DataError if the directory is not such a run's
+    or cannot be written to.
+    """
+    jinja2 = _jinja2()
+    text = _render(jinja2, read_run(folder))
+    path = folder / REPORT_FILE
+    write_atomic(path, text.encode())
+    return path
+
+
+def _jinja2() -> ModuleType:
+    try:
+        import jinja2
+        import matplotlib.figure  # noqa: F401  (the charts need it)
+    except ModuleNotFoundError as error:
+        raise ConfigurationError(REMEDY) from error
+    return jinja2
+
+
+def _render(jinja2: ModuleType, readings: Readings) -> str:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters["bytes"] = bytes_text
+    return str(environment.get_template(TEMPLATE).render(_facts(readings)))
+
+
+def _facts(readings: Readings) -> dict[str, Any]:
+    """What the template shows, under the names it uses."""
+    from sim.report.canvas import style
+    from sim.report.charts import weather_of
+
+    run, weather = readings.run, weather_of(readings)
+    with style():
+        drawings = _draw(readings, weather)
+    verdicts, diagram = _verdicts(run), _diagram(readings)
+    words = [one.word for one in verdicts]
+    return {
+        "readings": readings,
+        "run": run,
+        "about": " ".join(readings.scenario.about.split()),
+        "colours": COLOURS,
+        "fault_colours": weather.colours,
+        "outcome": OUTCOMES.get(run.outcome, run.outcome),
+        "verdicts": verdicts,
+        "counts": {word: words.count(word) for word in VERDICTS.values()},
+        "sentences": INVARIANTS,
+        "sometimes": sorted(run.sometimes.items(), key=lambda one: (one[1] == 0, one[0])),
+        "last_scores": sorted((name, score) for name, score in run.scores.items() if score is not None),
+        "drawings": drawings,
+        "diagram": diagram,
+        "shaded": {one.kind for one in diagram.shades} if diagram else set(),
+        "scenario_text": readings.scenario_text[:SCENARIO_TEXT_MAX],
+        "scenario_cut": max(0, len(readings.scenario_text) - SCENARIO_TEXT_MAX),
+        "lost": _lost(run),
+    }
+
+
+def bytes_text(count: int) -> str:
+    """A number of bytes in the unit that suits it."""
+    for unit, size in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if count >= size:
+            return f"{count / size:.1f} {unit}"
+    return f"{count} B"
+
+
+def _draw(readings: Readings, weather: Weather) -> Drawings:
+    from sim.report import charts, nodes
+
+    rows = readings.run.nodes
+    chosen = nodes.choose_nodes(rows)
+    fair = 1 / max(1, len(rows))
+    return Drawings(
+        faults=charts.draw_faults(weather) if weather.bands else None,
+        versions=charts.draw_versions(readings, weather),
+        scores=charts.draw_scores(readings, weather) if readings.scores else None,
+        members=charts.draw_members(readings, weather),
+        staleness=charts.draw_staleness(readings, weather) if readings.merged else None,
+        nodes=nodes.draw_nodes(chosen, fair, struck(readings.spans), weather.colours) if rows else None,
+        ranks=nodes.draw_ranks(rows, fair) if chosen.left_out else None,
+        nodes_left_out=chosen.left_out,
+    )
+
+
+def _verdicts(run: RunFile) -> list[Verdict]:
+    """Violated ones first, then what could not be seen."""
+    judged = run.invariants
+    order = sorted(judged, key=lambda name: (judged[name] is not False, judged[name] is not None))
+    return [Verdict(name, INVARIANTS.get(name, ""), VERDICTS[judged[name]]) for name in order]
+
+
+def _diagram(readings: Readings) -> Diagram | None:
+    window = readings.window
+    if window is None:
+        return None
+    at_s = window.violation_at_s
+    at_s = window.to_s - FILM_AFTER_NS / 1e9 if at_s is None else at_s
+    culprits = [one.who for one in readings.run.violations if one.at_s == window.violation_at_s]
+    return lay_out(window, at_s, culprits, readings.spans)
+
+
+def _lost(run: RunFile) -> list[tuple[str, int, int]]:
+    """Bytes that never arrived: why, how many on the way to the hub, how many on the way to nodes."""
+    lost = run.undelivered_bytes
+    reasons = sorted({*lost.up, *lost.down})
+    return [(reason, lost.up.get(reason, 0), lost.down.get(reason, 0)) for reason in reasons]
