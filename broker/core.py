@@ -12,6 +12,7 @@ from typing import Any, Literal, assert_never
 from broker import greeting, steprule
 from broker.buffer import Entry
 from broker.evaluations import Evaluations
+from broker.farewell import Farewell
 from broker.greeting import RunFacts
 from broker.jobs import BatchesMade, Evaluated, Stepped
 from broker.membership import Change, Member, Membership, MemberState
@@ -62,7 +63,6 @@ from mdgan_edge.settings import Settings
 
 SWEEP_S = 0.5  # how often leases are looked at
 SWEEP_LATE_S = 0.5  # a sweep later than this extends all leases by its lateness
-FAREWELL_S = 10.0  # how long the hub waits for BYE_ACK at the end
 
 
 class Phase(Enum):
@@ -92,7 +92,7 @@ class HubCore:
         self.started_at: Nanos | None = None  # when training started
         self.ended_at: Nanos | None = None
         self._why_failed = ""
-        self._farewell_by: Nanos | None = None
+        self._farewell = Farewell()
         self._sweep_at = Nanos(now + nanos(SWEEP_S))
         self._reason: steprule.Reason | None = None
         self._register = RegisterChanged(frozenset(), frozenset())  # what the operator wishes
@@ -130,8 +130,8 @@ class HubCore:
         """When the next lease, step timeout or farewell is to be looked at."""
         if self.phase is Phase.OVER:
             return None
-        if self._farewell_by is not None:
-            return min(self._farewell_by, self._sweep_at)
+        if self._farewell.by is not None:
+            return min(self._farewell.by, self._sweep_at)
         timeout = self.training.timeout_at() if self.phase is Phase.TRAINING else None
         return self._sweep_at if timeout is None or timeout > self._sweep_at else timeout
 
@@ -147,9 +147,11 @@ class HubCore:
             self.verdicts[Verdict.MALFORMED] += isinstance(event.message, Feedback)  # no answer, but a verdict
             return []
         member.peer = event.sender  # the connection may be a new one; the node behind it is proven
-        effects = _noted(self.members.heard(member, now))
+        return self._sign_of_life(member, now) + self._from_member(member, event.message, now)
+
+    def _sign_of_life(self, member: Member, now: Nanos) -> list[Effect]:
         self.training.look_at(member.node)
-        return effects + self._from_member(member, event.message, now)
+        return _noted(self.members.heard(member, now))
 
     def _from_member(self, member: Member, message: Message, now: Nanos) -> list[Effect]:
         match message:
@@ -209,16 +211,14 @@ class HubCore:
             self.verdicts[Verdict.EPOCH] += 1
         if isinstance(event.message, Bye):
             return [Send(event.sender, ByeAck(), event.header)]
-        code = ErrorCode.NO_SESSION if event.header.epoch == self.facts.epoch else ErrorCode.EPOCH
-        text = "say HELLO: the hub knows no such session"
-        return [Send(event.sender, Error(code, text), Header(epoch=self.facts.epoch))]
+        error = greeting.no_session(event.header.epoch, self.facts)
+        return [Send(event.sender, error, Header(epoch=self.facts.epoch))]
 
     def _heard(self, sender: Peer, now: Nanos) -> list[Effect]:
         member = self.members.get(sender.node)
         if member is None or not member.present:
             return []
-        self.training.look_at(member.node)
-        return _noted(self.members.heard(member, now))
+        return self._sign_of_life(member, now)
 
     def _garbled(self, sender: Peer, check: str, detail: str, now: Nanos) -> list[Effect]:
         self.garbled[check] = self.garbled.get(check, 0) + 1
@@ -229,9 +229,8 @@ class HubCore:
         return [note] if check == LOST_PART else [note, *self._quarantine(member, now)]
 
     def _quarantine(self, member: Member, now: Nanos) -> list[Effect]:
-        if not self.members.quarantine_if_due(member, now):
-            return []
-        return [Note("quarantined", "too many malformed messages", {"node": member.node}, "warning")]
+        due = self.members.quarantine_if_due(member, now)
+        return [Note("quarantined", "too many malformed messages", {"node": member.node}, "warning")] if due else []
 
     # --- feedback -------------------------------------------------------------------------------------------------
 
@@ -372,8 +371,7 @@ class HubCore:
         return effects
 
     def _make_batches(self) -> list[Effect]:
-        job = self.training.batches_wanted()
-        return [Run(job)] if job is not None else []
+        return [Run(job)] if (job := self.training.batches_wanted()) else []
 
     def _dispatch(self, now: Nanos) -> list[Effect]:
         return [self._send(given.member, given.task) for given in self.training.dispatch(now)]
@@ -385,12 +383,9 @@ class HubCore:
             self.ended_at = now
         if job := self.evaluations.final(self.training.version):
             return [Run(job)]
-        if self._farewell_by is None:
-            self._farewell_by = Nanos(now + nanos(FAREWELL_S))
-            if farewells := [self._send(member, Bye(self.outcome)) for member in self.members if member.present]:
-                return list(farewells)
-        awaited = any(member.state is MemberState.ACTIVE for member in self.members)  # suspects are not
-        if awaited and now < self._farewell_by:
+        if farewells := self._farewell.say(self.members, now):
+            return [self._send(member, Bye(self.outcome)) for member in farewells]
+        if self._farewell.awaits(self.members, now):
             return []
         self.phase = Phase.OVER
         if self.outcome == "failed":

@@ -79,6 +79,12 @@ def welcome(node: NodeId, assigned: AssignedDiscriminator, settings: Settings, f
     )
 
 
+def no_session(epoch: Epoch | None, facts: RunFacts) -> Error:
+    """What a node hears that speaks in a session the hub does not know."""
+    code = ErrorCode.NO_SESSION if epoch == facts.epoch else ErrorCode.EPOCH
+    return Error(code, "say HELLO: the hub knows no such session")
+
+
 def joined(member: Member, assigned: AssignedDiscriminator, hello: Hello) -> Note:
     """What the journal says of a node that came in."""
     facts = {

@@ -31,6 +31,7 @@ REFUSAL_DOUBLINGS_MAX = 4  # ... so often; a task in vain may be megabytes
 
 NEVER = Nanos(0)
 NO_DISCRIMINATOR = DiscriminatorId("")
+NO_HEADER = Header()
 FIRST = Version(0)
 
 
@@ -94,7 +95,7 @@ class Member:
     shard_size: int = 0
     labels: tuple[int, ...] | None = None
     last_seen: Nanos = NEVER
-    header: Header = Header()  # of everything that is said in this session
+    header: Header = NO_HEADER  # of everything that is said in this session
     discriminator_id: DiscriminatorId = NO_DISCRIMINATOR
     hop: int = 0
     state: MemberState = MemberState.ACTIVE
@@ -292,7 +293,7 @@ class Membership:
 
     def nothing_in_hand(self, member: Member, now: Nanos) -> list[Change]:
         """The member says that it has no task: what was sent long enough ago to have come is lost, there or back."""
-        member.paused_until = NEVER
+        member.paused_until, member.refusals = NEVER, 0
         lost = [task.task_id for task in member.in_flight.values() if now - task.sent_at >= self._lease]
         for task_id in lost:
             self._close(member, task_id, answered=False)

@@ -40,7 +40,6 @@ from mdgan_edge.messages import (
     ByeAck,
     Error,
     ErrorCode,
-    Feedback,
     HeldDiscriminator,
     Message,
     Ping,
@@ -48,15 +47,14 @@ from mdgan_edge.messages import (
     Receipt,
     Refuse,
     Task,
-    TaskId,
     Verdict,
-    Version,
     Welcome,
 )
-from nodes import greeting
+from nodes import greeting, jobs
 from nodes.contact import Contact
 from nodes.greeting import NodeFacts
 from nodes.jobs import Prepare, Prepared, Save, Saved, Train, Trained
+from nodes.worklist import Worklist
 
 LEAVE_MAX_S = 14.0  # how long a leaving node waits for its trainer: to end what it has in hand, to save
 FAREWELL_S = 5.0  # how long a BYE may stay unanswered
@@ -86,8 +84,7 @@ class NodeCore:
         self.receipts: dict[Verdict, int] = {}
         self.outcome: Literal["completed", "stopped", "failed"] = "stopped"
         self._header = Header()
-        self._waiting: dict[TaskId, Task] = {}
-        self._training: tuple[Task, Header] | None = None
+        self.work = Worklist()
         self._preparing: Prepare | None = None  # the last one asked for; those before it do not count
         self._saving = False
         self._diverged_in_a_row = 0
@@ -145,11 +142,6 @@ class NodeCore:
             case _:
                 assert_never(self.phase)
 
-    @property
-    def in_hand(self) -> int:
-        """How many tasks wait or are under work."""
-        return len(self._waiting) + (self._training is not None)
-
     # --- messages -------------------------------------------------------------------------------------------------
 
     def _received(self, header: Header, message: Message, now: Nanos) -> list[Effect]:
@@ -184,7 +176,7 @@ class NodeCore:
             return self._over(ExitCode.CONFIGURATION, misfit, "failed")
         again = self.welcome is not None and welcome.run_id == self.run_id
         self._header, self.welcome = header, welcome
-        self._waiting.clear()
+        self.work.void()
         self._contact.welcomed(welcome.heartbeat_s, welcome.lease_s)
         mine = self.held is not None and welcome.run_id == self.run_id
         keep = mine and self._holds(welcome)
@@ -192,7 +184,7 @@ class NodeCore:
         facts = {"run_id": welcome.run_id, "discriminator": welcome.discriminator.discriminator_id, "kept": keep}
         note = Note("welcomed", greeting.welcome_text(again, keep), facts)
         self.phase = Phase.PREPARING
-        job = _prepare(welcome, fresh=not keep)
+        job = jobs.prepare(welcome, fresh=not keep)
         if job == self._preparing:
             return [note]
         self._preparing = job
@@ -207,9 +199,9 @@ class NodeCore:
         assert self.welcome is not None
         if self.phase is Phase.LEAVING:
             return []  # BYE gives it back
-        if self.in_hand >= self.welcome.credit:
+        if len(self.work) >= self.welcome.credit:
             return [Send(HUB, Refuse(task.task_id, "busy"), self._header)]
-        self._waiting[task.task_id] = task
+        self.work.add(task)
         return []
 
     def _error(self, code: ErrorCode, text: str, now: Nanos) -> list[Effect]:
@@ -223,7 +215,7 @@ class NodeCore:
         if self.phase not in (Phase.PREPARING, Phase.SERVING):
             return []
         self.phase = Phase.GREETING
-        self._waiting.clear()
+        self.work.void()
         self._contact.greet_soon(now)
         return [Note("session_lost", why, level="warning")]
 
@@ -250,7 +242,7 @@ class NodeCore:
                 return self._prepared(held) if job == self._preparing else []
             case Saved():
                 self._saving, self._save_at = False, _next_save(now)
-                return self._say_goodbye(now) if self.phase is Phase.LEAVING and self._training is None else []
+                return self._say_goodbye(now) if self.phase is Phase.LEAVING and self.work.training is None else []
             case _:
                 raise AssertionError(f"not a result of a node's job: {result!r}")
 
@@ -265,9 +257,8 @@ class NodeCore:
         return []
 
     def _trained(self, result: Trained, now: Nanos) -> list[Effect]:
-        assert self._training is not None
         assert self.held is not None
-        header, self._training = self._training[1], None
+        session = self.work.finish()
         self.held = replace(self.held, tasks=result.tasks)
         effects: list[Effect] = []
         self._diverged_in_a_row = 0 if result.feedback is not None else self._diverged_in_a_row + 1
@@ -275,16 +266,16 @@ class NodeCore:
             return self._over(ExitCode.CONFIGURATION, greeting.diverged_text(DIVERGED_MAX), "failed")
         if result.feedback is None:
             effects += self._diverged()
-        if header != self._header or self.phase is Phase.GREETING:
+        if session != self._header or self.phase is Phase.GREETING:
             return effects  # the session is gone, and the task with it
         if result.feedback is None:
             return [*effects, self._send(Refuse(result.task.task_id, "diverged"), now)]
-        return [self._send(feedback_message(result, self.held), now)]
+        return [self._send(jobs.answer(result, self.held), now)]
 
     def _diverged(self) -> list[Effect]:
         assert self.welcome is not None
         why = "a loss or gradient is not finite; going on with a fresh discriminator (is the learning rate too high?)"
-        self._preparing = _prepare(self.welcome, fresh=True)
+        self._preparing = jobs.prepare(self.welcome, fresh=True)
         return [Note("diverged", why, level="warning"), Run(self._preparing)]
 
     # --- leaving --------------------------------------------------------------------------------------------------
@@ -296,7 +287,7 @@ class NodeCore:
         if self.phase is Phase.GREETING and self.welcome is None:
             return self._over(ExitCode.OK, reason)  # nothing was learned since the last start
         self.phase = Phase.LEAVING
-        self._waiting.clear()
+        self.work.void()
         self._saving = True
         self._leaves_by = Nanos(now + nanos(LEAVE_MAX_S))
         return [Note("leaving", reason), Run(Save())]  # the trainer saves after what it has under work
@@ -321,7 +312,7 @@ class NodeCore:
     def _settle(self, now: Nanos) -> list[Effect]:
         match self.phase:
             case Phase.SERVING:
-                effects = self._train_next() if self._waiting else []
+                effects = self._train_next() if self.work.waiting else []
                 if now >= self._save_at:
                     effects += self._save_sometimes()
                 return effects if now < self._contact.quiet_until else effects + self._keep_in_touch(now)
@@ -353,22 +344,18 @@ class NodeCore:
             return []
         if now >= self._contact.silent_at:
             return self._hub_silent(now)
-        training = self._training[0].task_id if self._training else next(iter(self._waiting), None)
-        return [self._send(Ping(self._contact.ping(), training), now)]
+        return [self._send(Ping(self._contact.ping(), self.work.first), now)]
 
     def _hub_silent(self, now: Nanos) -> list[Effect]:
         self.phase = Phase.GREETING
-        self._waiting.clear()
+        self.work.void()
         self._contact.greet_soon(now)
         return [Note("hub_silent", "connecting anew", level="warning"), Reconnect(), *self._hello(now)]
 
     def _train_next(self) -> list[Effect]:
-        if self._training is not None or self._preparing is not None:
+        if self.work.training is not None or self._preparing is not None:
             return []
-        newest = max(self._waiting.values(), key=_newness)
-        del self._waiting[newest.task_id]
-        self._training = (newest, self._header)
-        return [Run(Train(newest))]
+        return [Run(Train(self.work.start_newest(self._header)))]
 
     def _save_sometimes(self) -> list[Effect]:
         if self._saving:
@@ -383,29 +370,5 @@ class NodeCore:
         return Send(HUB, message, self._header)
 
 
-def _newness(task: Task) -> tuple[Version, int]:
-    return task.version, -task.task_id
-
-
 def _next_save(now: Nanos) -> Nanos:
     return Nanos(now + nanos(SAVE_EVERY_S))
-
-
-def _prepare(welcome: Welcome, fresh: bool) -> Prepare:
-    assigned = welcome.discriminator
-    return Prepare(welcome.run_id, assigned.discriminator_id, assigned.hop, fresh, welcome.terms)
-
-
-def feedback_message(result: Trained, held: HeldDiscriminator) -> Feedback:
-    """The answer to a task that went well."""
-    assert result.feedback is not None
-    return Feedback(
-        task_id=result.task.task_id,
-        version=result.task.version,
-        discriminator_id=held.discriminator_id,
-        hop=held.hop,
-        loss_d=result.loss_d,
-        loss_g=result.loss_g,
-        seconds=result.seconds,
-        feedback=result.feedback,
-    )

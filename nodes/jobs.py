@@ -1,10 +1,10 @@
-"""What the node's core asks of its trainer, and what comes back. Values only."""
+"""What the node's core asks of its trainer and what comes back, and how these follow from messages and become one."""
 
 from __future__ import annotations
 
 import msgspec
 
-from mdgan_edge.messages import DiscriminatorId, HeldDiscriminator, NodeTerms, Task, Tensor
+from mdgan_edge.messages import DiscriminatorId, Feedback, HeldDiscriminator, NodeTerms, Task, Tensor, Welcome
 
 
 class Prepare(msgspec.Struct, frozen=True, gc=False):
@@ -50,3 +50,24 @@ class Saved(msgspec.Struct, frozen=True, gc=False):
 
 NodeJob = Prepare | Train | Save
 NodeResult = Prepared | Trained | Saved
+
+
+def prepare(welcome: Welcome, fresh: bool) -> Prepare:
+    """What the hub's WELCOME asks of the trainer."""
+    assigned = welcome.discriminator
+    return Prepare(welcome.run_id, assigned.discriminator_id, assigned.hop, fresh, welcome.terms)
+
+
+def answer(result: Trained, held: HeldDiscriminator) -> Feedback:
+    """The message that answers a task that went well."""
+    assert result.feedback is not None
+    return Feedback(
+        task_id=result.task.task_id,
+        version=result.task.version,
+        discriminator_id=held.discriminator_id,
+        hop=held.hop,
+        loss_d=result.loss_d,
+        loss_g=result.loss_g,
+        seconds=result.seconds,
+        feedback=result.feedback,
+    )

@@ -210,7 +210,7 @@ def no_heartbeats() -> Any:
 def a_node_takes_what_it_cannot_hold() -> Any:
     def greedy(_: Any) -> Any:
         def task(self: NodeCore, task: Task) -> Any:
-            self._waiting[task.task_id] = task
+            self.work.add(task)
             return []
 
         return task

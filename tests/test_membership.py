@@ -54,7 +54,7 @@ def test_the_oldest_version_in_flight_is_that_of_live_members() -> None:
     members.drain(alice)
     assert members.oldest_in_flight() == 5
     members.answer(alice, TaskId(1), after(1))  # not counted any more, so nothing is subtracted
-    members.give_back(bob, TaskId(2))
+    members.answer(bob, TaskId(2), after(2))
     assert members.oldest_in_flight() is None
 
 

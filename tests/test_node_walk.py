@@ -180,9 +180,9 @@ class Walk:
         assert len(trains) <= 1
         assert sum(isinstance(job, Save) for job in self.jobs) <= 2  # the one now and then, and the last
         if core.welcome is not None and not self.finished:
-            in_hand = len(core._waiting) + (core._training is not None and core._training[1] == core._header)
-            assert in_hand <= max(CREDITS)
-            assert len(core._waiting) <= core.welcome.credit
+            under_work = core.work.training is not None and core.work.training[1] == core._header
+            assert len(core.work.waiting) + under_work <= max(CREDITS)
+            assert len(core.work.waiting) <= core.welcome.credit
         deadline = core.deadline()
         assert (deadline is None) == self.finished
         if ticked and deadline is not None:

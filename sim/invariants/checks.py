@@ -304,8 +304,8 @@ class Checks:
             elif isinstance(effect, Run) and len(process.jobs) >= JOBS_MAX:
                 self._violated(world, "queues_bounded", machine.name, f"{len(process.jobs)} jobs wait already")
         core = process.core
-        if isinstance(core, NodeCore) and core.welcome is not None and core.in_hand > core.welcome.credit:
-            what = f"{core.in_hand} tasks in hand, credit is {core.welcome.credit}"
+        if isinstance(core, NodeCore) and core.welcome is not None and len(core.work) > core.welcome.credit:
+            what = f"{len(core.work)} tasks in hand, credit is {core.welcome.credit}"
             self._violated(world, "queues_bounded", machine.name, what)
 
     def _look_for_samples(self, world: World, node: NodeId, tensor: Tensor) -> None:
