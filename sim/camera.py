@@ -5,33 +5,65 @@ A run is deterministic, so one that went wrong is simply played again with the c
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections import deque
+from collections.abc import MutableSequence
 from typing import Any
 
-FILMED_MAX = 20_000  # events and messages; a diagram shows far fewer
+BEFORE_NS = 3_000_000_000  # what is filmed before the moment
+AFTER_NS = 500_000_000  # and after it
+FILMED_MAX = 20_000  # events, and messages, on either side of the moment; a diagram shows far fewer
 
 
-@dataclass(slots=True)
+class _Reel:
+    """Rows with their times: the last ones before the moment, the first ones after it."""
+
+    def __init__(self) -> None:
+        self.before: deque[dict[str, Any]] = deque(maxlen=FILMED_MAX)
+        self.after: list[dict[str, Any]] = []
+
+    def of(self, now: int, at_ns: int) -> MutableSequence[dict[str, Any]] | None:
+        """Where a row of that time belongs; None if that side is full."""
+        if now <= at_ns:
+            return self.before
+        return self.after if len(self.after) < FILMED_MAX else None
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        return [*self.before, *self.after]
+
+    def first(self, key: str) -> float | None:
+        """Since when nothing is missing before the moment; None if nothing was left out."""
+        return self.before[0][key] if len(self.before) == FILMED_MAX else None
+
+    def last(self, key: str) -> float | None:
+        """Until when nothing is missing after the moment; None if nothing was left out."""
+        return self.after[-1][key] if len(self.after) >= FILMED_MAX else None
+
+
 class Camera:
-    """Films from `from_ns` to `to_ns`."""
+    """Films around a moment."""
 
-    from_ns: int
-    to_ns: int
-    events: list[dict[str, Any]] = field(default_factory=list)
-    messages: list[dict[str, Any]] = field(default_factory=list)
+    def __init__(self, at_ns: int) -> None:
+        self.at_ns = at_ns
+        self.from_ns, self.to_ns = max(0, at_ns - BEFORE_NS), at_ns + AFTER_NS
+        self._events, self._messages = _Reel(), _Reel()
 
     def event(self, now: int, who: str, what: str) -> None:
         """A core handles an event."""
-        if self.from_ns <= now <= self.to_ns and len(self.events) < FILMED_MAX:
-            self.events.append({"t": now / 1e9, "who": who, "what": what})
+        if not self.from_ns <= now <= self.to_ns:
+            return
+        rows = self._events.of(now, self.at_ns)
+        if rows is not None:
+            rows.append({"t": now / 1e9, "who": who, "what": what})
 
     def message(self, now: int, source: str, target: str, what: str, fate: tuple[int, ...] | str) -> None:
         """A message is sent; each copy is one entry."""
-        if not self.from_ns <= now <= self.to_ns or len(self.messages) >= FILMED_MAX:
+        if not self.from_ns <= now <= self.to_ns:
             return
+        rows = self._messages.of(now, self.at_ns)
         arrivals: tuple[int | None, ...] = (None,) if isinstance(fate, str) else fate
-        for arrival in arrivals:
-            self.messages.append(
+        for arrival in arrivals if rows is not None else ():
+            rows.append(
                 {
                     "sent_s": now / 1e9,
                     "arrived_s": None if arrival is None else arrival / 1e9,
@@ -42,13 +74,14 @@ class Camera:
                 }
             )
 
-    def film(self, invariant: str | None, at: int | None) -> dict[str, Any]:
-        """As window.json holds it."""
+    def film(self, invariant: str | None) -> dict[str, Any]:
+        """As window.json holds it: all that happened from `from_s` to `to_s`, which is less where it was too much."""
+        events, messages = self._events, self._messages
         return {
-            "from_s": self.from_ns / 1e9,
-            "to_s": self.to_ns / 1e9,
+            "from_s": max(self.from_ns / 1e9, events.first("t") or 0.0, messages.first("sent_s") or 0.0),
+            "to_s": min(self.to_ns / 1e9, events.last("t") or 1e18, messages.last("sent_s") or 1e18),
+            "at_s": self.at_ns / 1e9,
             "invariant": invariant,
-            "violation_at_s": None if at is None else at / 1e9,
-            "events": self.events,
-            "messages": self.messages,
+            "events": events.rows,
+            "messages": messages.rows,
         }

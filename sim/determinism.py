@@ -50,7 +50,8 @@ def _run(file: Path, trace: Path, hash_seed: str) -> str:
         command, env=environment, capture_output=True, text=True, check=False, timeout=MINUTES_MAX * 60
     )
     if done.returncode:
-        raise SelfCheckFailed(f"a run of the determinism check failed: {done.stderr.strip().splitlines()[-1:]}")
+        said = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+        raise SelfCheckFailed(f"a run of the determinism check failed: {said[-1]}")
     return done.stdout.strip()
 
 

@@ -18,6 +18,7 @@ from sim.scenario.compiling import compile_scenario
 from sim.scenario.drawing import draw
 from sim.scenario.reading import settings_of
 from sim.scenario.values import Fidelity, Scenario
+from sim.toy.bodies import TOY_TRAINING, Toy, fit_toy
 from sim.world import Recorder, World
 
 
@@ -63,11 +64,12 @@ def plan_run(
     if scenario.everything:
         scenario = draw(scenario, seed)
     if scenario.fidelity == "toy":
-        from sim.toy import TOY_TRAINING
-
         scenario = replace(scenario, settings={**TOY_TRAINING, **scenario.settings})
     scenario = compile_scenario(replace(scenario, settings={**scenario.settings, **more}), seed)
-    return Plan(scenario, settings_of(scenario), frozenset(scenario.settings))
+    settings = settings_of(scenario)
+    if scenario.fidelity == "toy":
+        settings = fit_toy(settings)
+    return Plan(scenario, settings, frozenset(scenario.settings))
 
 
 def bodies_of(plan: Plan, run: Any = None) -> tuple[Bodies, Settings]:
@@ -78,10 +80,7 @@ def bodies_of(plan: Plan, run: Any = None) -> tuple[Bodies, Settings]:
             tokens: Bodies = Tokens(settings)
             return tokens, settings
         case "toy":
-            from sim.toy import Toy, fit_toy
-
-            settings = fit_toy(plan.settings)
-            return Toy(settings, plan.scenario.nodes), settings
+            return Toy(plan.settings, plan.scenario.nodes), plan.settings
         case "full":
             from sim.full import load_full
 

@@ -106,18 +106,19 @@ class Post:
     def _carry(self, way: Way, target: Machine, letter: Letter, counts: Bytes) -> None:
         world = self._world
         fate = way.carry(letter.size, world.now)
-        world.trace.fate(fate)
         if world.camera is not None:
             name = letter.connection.peer.node
             ends = (name, HUB.node) if letter.to_hub else (HUB.node, name)
             world.camera.message(world.now, *ends, label(letter.event), fate)
         if isinstance(fate, str):
+            world.trace.lost(fate)
             counts.drop(fate, letter.size)
             return
-        counts.duplicated += letter.size * (len(fate) - 1)
+        if len(fate) > 1:
+            counts.duplicated += letter.size * (len(fate) - 1)
+        back_at = world.hub_back_at if letter.to_hub else None  # until then it waits in the node's outbox
         for at in fate:
-            waits = letter.to_hub and world.hub_back_at is not None  # in the node's outbox, for the hub to come back
-            world.push(max(at, world.hub_back_at or 0) if waits else at, self._arrives, target, letter)
+            world.push(at if back_at is None or back_at < at else back_at, self._arrives, target, letter)
 
     def _arrive(self, machine: Machine, letter: Any) -> None:
         world = self._world

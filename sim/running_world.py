@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,7 +11,8 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from mdgan_edge.command import parse_assignments
+from mdgan_edge.actors import Note
+from mdgan_edge.command import parse_assignments, tell
 from mdgan_edge.config import dump_toml
 from mdgan_edge.errors import ConfigurationError, DataError, SelfCheckFailed
 from mdgan_edge.rundir import RunDirectory, write_atomic, write_json
@@ -21,14 +23,13 @@ from sim.scenario.quantities import Duration
 from sim.scenario.reading import find_scenario, read_scenario
 from sim.scenario.values import Fidelity, Scenario
 from sim.scenario.writing import dump_scenario
-from sim.shrink import Failure, Shrinker
+from sim.shrink import Failure, Fails, Shrinker
 
 SCENARIO_FILE = "scenario.toml"
 REPRO_FILE = "repro.toml"
 WINDOW_FILE = "window.json"
 REPORT_FILE = "report.html"
-FILM_BEFORE_NS = 3_000_000_000  # of the space-time diagram
-FILM_AFTER_NS = 500_000_000
+SMALL = "-small"  # ends the name of a shrunk scenario
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,15 +84,18 @@ def _film(plan: Plan, played: Played, look_at: int | None, run: RunDirectory) ->
     at = look_at if first is None else first.at
     if at is None:
         return
-    camera = Camera(max(0, at - FILM_BEFORE_NS), at + FILM_AFTER_NS)
+    camera = Camera(at)
     play(plan, camera=camera)
-    write_json(run.path / WINDOW_FILE, camera.film(first.invariant if first else None, first.at if first else None))
+    write_json(run.path / WINDOW_FILE, camera.film(first.invariant if first else None))
 
 
 def _draw(run: RunDirectory) -> None:
     from sim.report.page import write_report
 
-    write_report(run.path)
+    try:
+        write_report(run.path)
+    except ConfigurationError as error:  # the extra is not installed; the run is worth having without
+        tell(Note("no_report", str(error), level="warning"))
 
 
 def look_time(text: str | None) -> int | None:
@@ -120,7 +124,7 @@ def summary_lines(found: dict[str, Any], run: RunDirectory) -> list[str]:
         *violation_lines(found),
         f"digest:     {found['digest']} ({speed})",
         f"record:     {run.run_json}",
-        f"report:     {run.path / REPORT_FILE}",
+        *([f"report:     {run.path / REPORT_FILE}"] if (run.path / REPORT_FILE).exists() else []),
     ]
 
 
@@ -147,21 +151,42 @@ def refuse_if_failed(found: dict[str, Any]) -> None:
 
 def shrink_run(folder: Path, told: Callable[[str], None]) -> tuple[Path, Scenario, Failure, int]:
     """Write repro.toml beside a failing run: the smallest scenario found that fails for the same reason."""
-    file = RunDirectory.open(folder).path / SCENARIO_FILE
+    run = RunDirectory.open(folder)
+    file = run.path / SCENARIO_FILE
     if not file.exists():
         raise DataError(f"{folder} is not a run of `mdgan-sim run`: it has no {SCENARIO_FILE}")
-    shrinker = Shrinker(fails, told)
+    failing = fails_in_replay if _violates_replay(run) else fails
+    shrinker = Shrinker(failing, told)
     shrunk = shrinker.shrink(plan_run(read_scenario(file)).scenario)
     if shrunk is None:
         raise ConfigurationError(f"{folder} holds a run that violates nothing: there is nothing to shrink")
     scenario, failure = shrunk
     about = f"Violates {failure[0]} at {failure[1] / 1e9:.6f} s; shrunk from {scenario.name} in {shrinker.runs} runs."
+    scenario = _renamed(replace(scenario, about=about), failure, failing)
     repro = folder / REPRO_FILE
-    write_atomic(repro, dump_scenario(replace(scenario, about=about)).encode())
+    write_atomic(repro, dump_scenario(scenario).encode())
     return repro, scenario, failure, shrinker.runs
 
 
-def fails(scenario: Scenario) -> Failure | None:
+def fails(scenario: Scenario, replay: bool = False) -> Failure | None:
     """Which invariant a compiled scenario violates first, and when."""
-    violations = play(plan_run(scenario)).checks.violations
+    violations = play(plan_run(scenario), replay=replay).checks.violations
     return (violations[0].invariant, violations[0].at) if violations else None
+
+
+def fails_in_replay(scenario: Scenario) -> Failure | None:
+    """The same where a fresh hub core decides all anew at the end, which takes longer."""
+    return fails(scenario, replay=True)
+
+
+def _violates_replay(run: RunDirectory) -> bool:
+    try:
+        return json.loads(run.run_json.read_bytes())["invariants"]["replay_equal"] is False
+    except (OSError, ValueError, KeyError, TypeError):
+        return False  # it ended before it could say
+
+
+def _renamed(scenario: Scenario, failure: Failure, failing: Fails) -> Scenario:
+    """Under a name of its own, so that to play it does not ask for the directory of the run it came from."""
+    renamed = replace(scenario, name=f"{scenario.name}{SMALL}")
+    return renamed if failing(renamed) == failure else scenario

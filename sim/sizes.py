@@ -21,16 +21,18 @@ _sizes: dict[object, int] = {}
 
 def size_of(message: Message | Garbled) -> int:
     """Bytes of all frames."""
-    kind = type(message)
-    key: object = kind
-    if isinstance(message, Task):
-        key = (kind, message.x_g.shape, message.y_g is None)
-    elif isinstance(message, Feedback):
-        key = (kind, message.feedback.shape)
+    key = _key(message)
     size = _sizes.get(key)
     if size is None:
         size = _sizes[key] = GARBLED_BYTES if isinstance(message, Garbled) else _measure(message)
     return size
+
+
+def _key(message: Message | Garbled) -> object:
+    kind = type(message)
+    if isinstance(message, Task):
+        return kind, message.x_g.shape, message.y_g is None
+    return (kind, message.feedback.shape) if isinstance(message, Feedback) else kind
 
 
 def _measure(message: Message) -> int:

@@ -1,6 +1,6 @@
 """The digest of a whole run, and, where asked for, the lines it was made of.
 
-Every event a core handles and the fate of every message goes in, in order. Two runs with one digest did the same.
+Every event a core handles and every message that is lost goes in, in order. Two runs with one digest did the same.
 """
 
 from __future__ import annotations
@@ -31,13 +31,14 @@ class Trace:
     def event(self, now: int, who: NodeId, event: Event) -> None:
         """A core is about to handle an event."""
         what = _WORDS[type(event.message)](event.message) if type(event) is Received else label(event)
-        self._lines.append(f"{now} {who} {what}")
-        if len(self._lines) >= FLUSH_LINES:
+        lines = self._lines
+        lines.append(f"{now} {who} {what}")
+        if len(lines) >= FLUSH_LINES:
             self._flush()
 
-    def fate(self, fate: tuple[int, ...] | str) -> None:
-        """What becomes of the message sent just now."""
-        self._lines.append(fate if isinstance(fate, str) else str(fate[0]) if len(fate) == 1 else str(fate))
+    def lost(self, why: str) -> None:
+        """The message sent just now never arrives. Of one that does, its arrival tells."""
+        self._lines.append(why)
 
     def digest(self) -> str:
         """Of all that was added so far."""

@@ -22,7 +22,6 @@ from mdgan_edge.actors import (
     JobDone,
     LinkDown,
     Measure,
-    Nanos,
     Note,
     Reconnect,
     Run,
@@ -276,11 +275,13 @@ class World:
         if deadline is None:
             return
         at = deadline if machine.clock is None else machine.clock.when(deadline)
+        wake_at = process.wake_at
+        if wake_at is not None and wake_at <= at:
+            return
         if at <= self.now:
-            at = Nanos(self.now + LEAST_TICK_NS)
-        if process.wake_at is None or at < process.wake_at:
-            process.wake_at = at
-            self.push(at, self._tick, machine, process)
+            at = self.now + LEAST_TICK_NS
+        process.wake_at = at
+        self.push(at, self._tick, machine, process)
 
     def _done(self, machine: Machine, process: Process) -> None:
         if machine.process is not process:

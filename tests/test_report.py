@@ -15,7 +15,6 @@ import pytest
 from mdgan_edge.actors import HUB, Measure
 from mdgan_edge.errors import DataError
 from mdgan_edge.rundir import RunDirectory
-from sim.camera import FILMED_MAX
 from sim.recording import Recording
 from sim.report.nodes import LOWEST_MAX, STALEST_MAX
 from sim.report.page import write_report
@@ -332,15 +331,14 @@ def test_no_two_kinds_of_fault_share_a_colour_while_there_are_enough() -> None:
 # --- the space-time diagram -------------------------------------------------------------------------------------------
 
 
-def film(*messages: Carried, events: list[Happened] | None = None, violation_at_s: float | None = 2.0) -> Window:
-    invariant = None if violation_at_s is None else "applied_once"
-    return Window(0.0, 2.5, invariant, violation_at_s, events or [], list(messages))
+def film(*messages: Carried, events: list[Happened] | None = None, invariant: str | None = "applied_once") -> Window:
+    return Window(0.0, 2.5, 2.0, invariant, events or [], list(messages))
 
 
 def test_a_lost_message_ends_in_a_cross_with_the_reason_between_two_processes() -> None:
     there = Carried(1.9, "hub", "n1", "TASK 1 v0", "arrived", 1.95)
     lost = Carried(1.96, "n1", "hub", "FEEDBACK 1 v0 1.0", "partition", None)
-    diagram = lay_out(film(there, lost), 2.0, ["n1"], [Span("partition", 1.5, 9.0, ("n1",))])
+    diagram = lay_out(film(there, lost), ["n1"], [Span("partition", 1.5, 9.0, ("n1",))])
     task, feedback = diagram.arrows
     assert (task.cross, task.reason, task.y1, task.y2) == (False, "", diagram.rows[0].y, diagram.rows[1].y)
     assert (feedback.cross, feedback.reason) == (True, "partition")
@@ -353,7 +351,7 @@ def test_of_a_crowded_film_the_hub_the_culprit_and_the_busiest_are_shown() -> No
     crowd = [Carried(i / 10_000, "hub", f"n{i % 300}", "PING 1", "arrived", i / 10_000 + 0.01) for i in range(20_000)]
     rare = Carried(1.999, "n777", "hub", "FEEDBACK 1 v0 1.0", "arrived", 2.0)
     events = [Happened(index / 10_000, f"n{index % 300}", "tick") for index in range(10_000)]
-    diagram = lay_out(film(*crowd[:-1], rare, events=events), 2.0, ["n777"], [])
+    diagram = lay_out(film(*crowd[:-1], rare, events=events), ["n777"], [])
     assert [row.name for row in diagram.rows[:2]] == ["hub", "n777"]
     assert [row.culprit for row in diagram.rows[:2]] == [False, True]
     assert len(diagram.rows) == ROWS_MAX
@@ -363,16 +361,7 @@ def test_of_a_crowded_film_the_hub_the_culprit_and_the_busiest_are_shown() -> No
 
 def test_of_a_burst_the_messages_nearest_to_the_moment_are_shown_and_the_rest_is_counted() -> None:
     burst = [Carried(2 + i * 1e-7, "hub", "n1", f"PING {i}", "arrived", 2.1) for i in range(-500, 500)]
-    diagram = lay_out(film(*burst), 2.0, ["n1"], [])
+    diagram = lay_out(film(*burst), ["n1"], [])
     half = MESSAGES_MAX // 2
     assert {int(arrow.title.split(",")[0].split()[1]) for arrow in diagram.arrows} == set(range(-half, half))
     assert diagram.messages_left_out == 1000 - MESSAGES_MAX
-
-
-def test_a_film_that_was_full_before_the_moment_shows_its_end_and_says_so() -> None:
-    early = [Carried(i / FILMED_MAX, "hub", "n1", "PING 1", "arrived", i / FILMED_MAX) for i in range(FILMED_MAX)]
-    diagram = lay_out(film(*early), 2.0, ["n1"], [])
-    assert diagram.film_ended_s == pytest.approx(1.0, abs=0.001)
-    assert diagram.moment_x is None
-    assert diagram.arrows
-    assert lay_out(film(early[0]), 2.0, ["n1"], []).film_ended_s is None

@@ -13,7 +13,7 @@ import pytest
 from mdgan_edge.actors import Note
 from mdgan_edge.messages import Incarnation, NodeId
 from sim.bodies import Tokens
-from sim.camera import Camera
+from sim.camera import FILMED_MAX, Camera
 from sim.determinism import check_determinism, first_difference
 from sim.machine import Clock
 from sim.play import Plan, bodies_of, plan_run
@@ -180,10 +180,24 @@ def test_a_job_takes_the_machines_time_and_not_the_computers() -> None:
 
 
 def test_the_camera_films_messages_with_their_fate() -> None:
-    camera = Camera(5 * S, 6 * S)
+    camera = Camera(6 * S)
     played(scenario(Partition(at=seconds(5), who=("n0",), lasts=lasting(5))), camera=camera)
-    assert {message["fate"] for message in camera.messages} == {"arrived", "partition"}
-    assert all(5 <= event["t"] <= 6 for event in camera.events)
+    film = camera.film(None)
+    assert {message["fate"] for message in film["messages"]} == {"arrived", "partition"}
+    assert (film["from_s"], film["at_s"], film["to_s"]) == (3, 6, 6.5)
+    assert all(3 <= event["t"] <= 6.5 for event in film["events"])
+
+
+def test_of_too_much_the_camera_keeps_what_is_nearest_to_the_moment() -> None:
+    camera = Camera(2 * S)
+    for now in range(0, 4 * S, 4 * S // (10 * FILMED_MAX)):
+        camera.event(now, "hub", "tick")
+    film = camera.film(None)
+    times = [event["t"] for event in film["events"]]
+    assert len(times) == 2 * FILMED_MAX
+    assert (times[0], times[-1]) == (film["from_s"], film["to_s"])
+    assert film["from_s"] == pytest.approx(1.6, abs=0.001)
+    assert film["to_s"] == pytest.approx(2.4, abs=0.001)
 
 
 def test_every_line_of_the_trace_can_be_listened_to() -> None:

@@ -15,7 +15,6 @@ from sim.report.reading import Readings, read_run
 from sim.report.recorded import RunFile
 from sim.report.spacetime import Diagram, lay_out
 from sim.report.spans import struck
-from sim.running_world import FILM_AFTER_NS
 
 if TYPE_CHECKING:
     from sim.report.canvas import Drawing, Weather
@@ -158,10 +157,8 @@ def _diagram(readings: Readings) -> Diagram | None:
     window = readings.window
     if window is None:
         return None
-    at_s = window.violation_at_s
-    at_s = window.to_s - FILM_AFTER_NS / 1e9 if at_s is None else at_s
-    culprits = [one.who for one in readings.run.violations if one.at_s == window.violation_at_s]
-    return lay_out(window, at_s, culprits, readings.spans)
+    culprits = [one.who for one in readings.run.violations if one.at_s == window.at_s]
+    return lay_out(window, culprits, readings.spans)
 
 
 def _lost(run: RunFile) -> list[tuple[str, int, int]]:

@@ -140,11 +140,11 @@ class Carried(_Read, frozen=True):
 
 
 class Window(_Read, frozen=True):
-    """window.json: what was filmed."""
+    """window.json: what was filmed. `invariant`: which one was violated at `at_s`, if any."""
 
     from_s: float
     to_s: float
+    at_s: float
     invariant: str | None
-    violation_at_s: float | None
     events: list[Happened]
     messages: list[Carried]

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mdgan_edge.actors import HUB
-from sim.camera import FILMED_MAX
 from sim.report.palette import BLUE, GREEN, MUTED, ORANGE, PURPLE, VERMILLION, Colour
 from sim.report.recorded import Carried, Happened, Window
 from sim.report.spans import Span
@@ -104,7 +103,6 @@ class Diagram:
     processes_left_out: int
     messages_left_out: int  # between the processes and in the time that are shown
     last: tuple[Happened, ...]
-    film_ended_s: float | None  # if it was full too early
 
     @property
     def plot(self) -> tuple[float, float, float, float]:
@@ -112,10 +110,9 @@ class Diagram:
         return LEFT, TOP - 24, WIDTH - LEFT - RIGHT, self.height - TOP - BOTTOM + 34
 
 
-def lay_out(window: Window, at_s: float, culprits: Sequence[str], spans: Sequence[Span]) -> Diagram:
-    """The picture around `at_s`, or the last that was filmed. `culprits`: processes that must be in it."""
-    filmed_s = _filmed_until(window)
-    at_s = min(at_s, filmed_s)
+def lay_out(window: Window, culprits: Sequence[str], spans: Sequence[Span]) -> Diagram:
+    """The picture around the moment that was filmed. `culprits`: processes that must be in it."""
+    at_s = window.at_s
     from_s, to_s, names = _zoom(window, at_s, culprits)
     rows = _rows(names, culprits)
     frame = _Frame(from_s, to_s, {row.name: row.y for row in rows})
@@ -133,7 +130,7 @@ def lay_out(window: Window, at_s: float, culprits: Sequence[str], spans: Sequenc
         dots=tuple(_dot(one, frame) for one in _loudest(events)),
         shades=_shades(spans, frame),
         ticks=_ticks(frame),
-        moment_x=frame.x(at_s) if at_s == window.violation_at_s else None,
+        moment_x=frame.x(at_s) if window.invariant else None,
         moment=window.invariant or "",
         legend=tuple((name, colour.name) for name, colour, _ in MESSAGE_COLOURS),
         from_s=from_s,
@@ -141,7 +138,6 @@ def lay_out(window: Window, at_s: float, culprits: Sequence[str], spans: Sequenc
         processes_left_out=len(seen - frame.ys.keys()),
         messages_left_out=len(filmed) - len(shown),
         last=tuple(latest),
-        film_ended_s=filmed_s if filmed_s < window.to_s else None,
     )
 
 
@@ -211,14 +207,6 @@ def _loudest(events: list[Happened]) -> list[Happened]:
     if len(events) > EVENTS_MAX:
         events = [one for one in events if one.what != "tick"]
     return events[-EVENTS_MAX:]
-
-
-def _filmed_until(window: Window) -> float:
-    """A film that is full misses what comes after."""
-    ends = [window.to_s]
-    ends += [window.events[-1].t] if len(window.events) >= FILMED_MAX else []
-    ends += [window.messages[-1].sent_s] if len(window.messages) >= FILMED_MAX else []
-    return min(ends)
 
 
 # --- how it looks -----------------------------------------------------------------------------------------------------

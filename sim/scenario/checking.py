@@ -5,10 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from msgspec.structs import replace
-
-from mdgan_edge.errors import ConfigurationError
-from sim.scenario.compiling import ABOUT_THE_HUB, HUB, MOMENTARY, _Crew, _named, kind_of
+from sim.scenario.compiling import ABOUT_THE_HUB, HUB, MOMENTARY, Crew, kind_of
 from sim.scenario.values import Burst, Churn, Fault, FlashCrowd, Join, LinkChange, MassExit, Scenario
 
 NAME = r"[a-z0-9][a-z0-9-]{0,31}"
@@ -35,10 +32,11 @@ def _contradictions(scenario: Scenario) -> Iterator[str]:
     if scenario.heal is not None:
         yield from _heal(scenario)
     yield from _joined_twice(scenario)
+    crew = Crew(scenario, scenario.fault)
     for number, fault in enumerate(scenario.fault, start=1):
-        for trouble in _fault(scenario, fault):
+        for trouble in _fault(scenario, fault, crew):
             yield f"fault {number} ({kind_of(fault)}): {trouble}"
-    yield from _trace(scenario)
+    yield from _trace(scenario, crew)
     if scenario.churn.gaps is not None and scenario.churn.sessions is None:
         yield "churn.gaps needs churn.sessions: how long nodes stay away means nothing if they never go"
     if scenario.everything and scenario.fault:
@@ -55,7 +53,7 @@ def _heal(scenario: Scenario) -> Iterator[str]:
         yield f"the heal at {at.text()} leaves less than expect.rejoin_within = {wanted} before the end at {end.text()}"
 
 
-def _fault(scenario: Scenario, fault: Fault) -> Iterator[str]:
+def _fault(scenario: Scenario, fault: Fault, crew: Crew) -> Iterator[str]:
     if fault.at is None and fault.rate is None:
         yield 'say when it comes: at = "10s", or rate = "0.1/s"'
         return
@@ -80,10 +78,10 @@ def _fault(scenario: Scenario, fault: Fault) -> Iterator[str]:
         yield f"within = {fault.within.text()} is negative"
     if isinstance(fault, LinkChange):
         yield from _burst(fault.burst)
-    yield from _who(scenario, fault)
+    yield from _who(scenario, fault, crew)
 
 
-def _who(scenario: Scenario, fault: Fault) -> Iterator[str]:
+def _who(scenario: Scenario, fault: Fault, crew: Crew) -> Iterator[str]:
     who = fault.who
     if isinstance(fault, ABOUT_THE_HUB):
         if who not in ("all", HUB):
@@ -94,7 +92,7 @@ def _who(scenario: Scenario, fault: Fault) -> Iterator[str]:
     if isinstance(fault, Join):
         if isinstance(who, str):
             yield 'who must list the new nodes, such as ["x1", "x2"]'
-        elif old := sorted(set(who) & set(_Crew(scenario, ()).initial)):
+        elif old := sorted(set(who) & set(crew.initial)):
             yield f"{old[0]} is there from the start: give a new node a new name"
         return
     names = (who,) if isinstance(who, str) else who
@@ -102,7 +100,7 @@ def _who(scenario: Scenario, fault: Fault) -> Iterator[str]:
         if WHO.fullmatch(name) is None:
             yield f"who = {name!r}: write all, one, fraction:0.3, count:3, or names of nodes"
             return
-    yield from _amount(who) if isinstance(who, str) and GROUP.fullmatch(who) else _unknown(scenario, fault)
+    yield from _amount(who) if isinstance(who, str) and GROUP.fullmatch(who) else _unknown(scenario, fault, crew)
 
 
 def _amount(who: str) -> Iterator[str]:
@@ -113,15 +111,11 @@ def _amount(who: str) -> Iterator[str]:
         yield f"who = {who!r}: at least one"
 
 
-def _unknown(scenario: Scenario, fault: Fault) -> Iterator[str]:
+def _unknown(scenario: Scenario, fault: Fault, crew: Crew) -> Iterator[str]:
     if scenario.churn != Churn() or any(isinstance(one, FlashCrowd) for one in scenario.fault):
         return  # names that the seed makes are known when it is compiled
-    try:
-        _named(
-            replace(fault, who=(fault.who,)) if isinstance(fault.who, str) else fault, _Crew(scenario, scenario.fault)
-        )
-    except ConfigurationError as error:
-        yield str(error)
+    if stranger := crew.stranger(fault):
+        yield stranger
 
 
 def _joined_twice(scenario: Scenario) -> Iterator[str]:
@@ -139,8 +133,8 @@ def _burst(burst: Burst | None) -> Iterator[str]:
         yield "every and lasts must be above 0"
 
 
-def _trace(scenario: Scenario) -> Iterator[str]:
-    known = {*_Crew(scenario, scenario.fault).initial}
+def _trace(scenario: Scenario, crew: Crew) -> Iterator[str]:
+    known = {*crew.initial}
     before = 0
     for number, (at, what, name) in enumerate(scenario.churn.trace, start=1):
         if re.fullmatch(NAME, name) is None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 from msgspec.structs import replace
@@ -63,7 +62,7 @@ def compile_scenario(scenario: Scenario, seed: int) -> Scenario:
             text = repr(fault)
             seen[text] = seen.get(text, 0) + 1
             faults += _crowd(fault, _rng(seed, text, seen[text]), sum(seen.values()), ends_at)
-    crew = _Crew(scenario, [*faults, *scenario.fault])
+    crew = Crew(scenario, [*faults, *scenario.fault])
     for fault in scenario.fault:
         if isinstance(fault, FlashCrowd):
             continue
@@ -76,7 +75,7 @@ def compile_scenario(scenario: Scenario, seed: int) -> Scenario:
 
 def without_strangers(scenario: Scenario) -> Scenario:
     """A compiled scenario without faults of nodes that it does not have: what is left when joins or nodes are cut."""
-    crew = _Crew(scenario, scenario.fault)
+    crew = Crew(scenario, scenario.fault)
     kept: list[Fault] = []
     for fault in scenario.fault:
         if isinstance(fault, Join | HubCrash | HubIsolated | HubPause | HubSlow):
@@ -86,26 +85,29 @@ def without_strangers(scenario: Scenario) -> Scenario:
     return replace(scenario, fault=tuple(kept))
 
 
-@dataclass(frozen=True, slots=True)
-class _Crew:
+class Crew:
     """Who exists when."""
-
-    initial: tuple[str, ...]
-    joins: tuple[tuple[int, str], ...]
 
     def __init__(self, scenario: Scenario, faults: Iterable[Fault]) -> None:
         joins = [(int(fault.at or 0), name) for fault in faults if isinstance(fault, Join) for name in fault.who]
-        object.__setattr__(self, "initial", tuple(node_names(scenario.nodes)))
-        object.__setattr__(self, "joins", tuple(sorted(joins)))
+        self.initial = node_names(scenario.nodes)
+        self._joins = sorted(joins)
+        self._names = {*self.initial, *(name for _, name in joins)}
 
     def at(self, time: int) -> list[str]:
         """All nodes that have joined by then, in the order of their coming."""
-        return [*self.initial, *(name for joined, name in self.joins if joined <= time)]
+        return [*self.initial, *(name for joined, name in self._joins if joined <= time)]
 
     def known(self, name: str) -> bool:
         """Whether there ever is such a node; `n3-r1` is n3 set up anew."""
-        names = {*self.initial, *(joined for _, joined in self.joins)}
-        return name in names or SET_UP_ANEW.sub("", name) in names
+        return name in self._names or SET_UP_ANEW.sub("", name) in self._names
+
+    def stranger(self, fault: Fault) -> str | None:
+        """What is wrong if the fault names somebody who never is."""
+        names = (fault.who,) if isinstance(fault.who, str) else fault.who
+        unknown = None if isinstance(fault, Join) else next((name for name in names if not self.known(name)), None)
+        nodes = f"n0 to n{len(self.initial) - 1}, and those that join"
+        return f"a fault of kind {kind_of(fault)} names {unknown!r}, but the nodes are {nodes}" if unknown else None
 
 
 def _rng(seed: int, *key: str | int) -> random.Random:
@@ -174,7 +176,7 @@ def _crowd(fault: FlashCrowd, rng: random.Random, number: int, ends_at: int) -> 
 # --- one fault --------------------------------------------------------------------------------------------------------
 
 
-def _explicit(fault: Fault, rng: random.Random, crew: _Crew, ends_at: int) -> list[Fault]:
+def _explicit(fault: Fault, rng: random.Random, crew: Crew, ends_at: int) -> list[Fault]:
     if isinstance(fault, Partition) and fault.one_way is True:
         fault = replace(fault, one_way=rng.choice(("up", "down")))
     if fault.rate is None:
@@ -186,7 +188,7 @@ def _explicit(fault: Fault, rng: random.Random, crew: _Crew, ends_at: int) -> li
     return list(_occurrences(fault, rng, crew, ends_at))
 
 
-def _occurrences(fault: Fault, rng: random.Random, crew: _Crew, ends_at: int) -> Iterator[Fault]:
+def _occurrences(fault: Fault, rng: random.Random, crew: Crew, ends_at: int) -> Iterator[Fault]:
     busy_until: dict[str, int] = {}
     pool = None if isinstance(fault, ABOUT_THE_HUB) else _pool(fault, crew, int(fault.at or 0), rng)
     for at in _poisson(fault.rate or 0.0, int(fault.at or 0), ends_at, rng):
@@ -200,7 +202,7 @@ def _occurrences(fault: Fault, rng: random.Random, crew: _Crew, ends_at: int) ->
         yield one
 
 
-def _pool(fault: Fault, crew: _Crew, at: int, rng: random.Random) -> list[str]:
+def _pool(fault: Fault, crew: Crew, at: int, rng: random.Random) -> list[str]:
     return list(_chosen(fault, crew, at, rng))
 
 
@@ -223,7 +225,7 @@ def _length(fault: Fault, at: int, rng: random.Random, ends_at: int) -> Any:
     return Constant(Duration(min(left, max(drawn, int(fault.stability)))))
 
 
-def _chosen(fault: Fault, crew: _Crew, at: int, rng: random.Random) -> tuple[str, ...]:
+def _chosen(fault: Fault, crew: Crew, at: int, rng: random.Random) -> tuple[str, ...]:
     if isinstance(fault, ABOUT_THE_HUB):
         return HUB
     if not isinstance(fault.who, str):
@@ -243,10 +245,8 @@ def _chosen(fault: Fault, crew: _Crew, at: int, rng: random.Random) -> tuple[str
             return _named(replace(fault, who=(fault.who,)), crew)
 
 
-def _named(fault: Fault, crew: _Crew) -> tuple[str, ...]:
+def _named(fault: Fault, crew: Crew) -> tuple[str, ...]:
     assert not isinstance(fault.who, str)
-    for name in fault.who:
-        if not isinstance(fault, Join) and not crew.known(name):
-            nodes = f"n0 to n{len(crew.initial) - 1}, and those that join"
-            raise ConfigurationError(f"a fault of kind {kind_of(fault)} names {name!r}, but the nodes are {nodes}")
+    if stranger := crew.stranger(fault):
+        raise ConfigurationError(stranger)
     return tuple(sorted(fault.who))

@@ -1,0 +1,143 @@
+"""A node's work at fidelity `toy`: its discriminator and its disk, as nodes/trainer.py has them with torch."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import assert_never
+
+import numpy as np
+
+from mdgan_edge.messages import DiscriminatorId, HeldDiscriminator, NodeId, NodeTerms, Task
+from mdgan_edge.streams import stream_seed
+from nodes.jobs import NodeJob, NodeResult, Prepare, Prepared, Save, Saved, Train, Trained
+from sim.toy.losses import LOSSES
+from sim.toy.mixture import DIMENSIONS, Points
+from sim.toy.networks import HIDDEN, Adam, Vector, backward, forward, initial_parameters, layers_of, parameter_count
+from sim.toy.tensors import from_wire, to_wire
+
+SIZES = (DIMENSIONS, *HIDDEN, 1)
+ARCHITECTURE = "toy " + "-".join(map(str, SIZES))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SavedDiscriminator:
+    """What a save writes. The vectors are never written to."""
+
+    run_id: str
+    held: HeldDiscriminator
+    parameters: Vector
+    mean: Vector  # Adam's moments and steps
+    square: Vector
+    steps: int
+
+
+@dataclass(slots=True)
+class ToyDisk:
+    """What a node's last save left, whatever becomes of its process."""
+
+    saved: SavedDiscriminator | None = None
+
+    @property
+    def run_id(self) -> str | None:
+        """The run of the saved discriminator."""
+        return self.saved.run_id if self.saved else None
+
+    @property
+    def held(self) -> HeldDiscriminator | None:
+        """The saved discriminator."""
+        return self.saved.held if self.saved else None
+
+
+class ToyDiscriminator:
+    """θ, its Adam state and the number of tasks it was trained on, for one node."""
+
+    def __init__(self, terms: NodeTerms, node: NodeId) -> None:
+        self.tasks = 0
+        self.parameters = initial_parameters(SIZES, stream_seed(terms.seed, "discriminator", node))
+        self.adam = Adam(len(self.parameters), terms.betas)
+        self._terms, self._node = terms, node
+        self._loss = LOSSES[terms.loss]
+        self._layers = layers_of(self.parameters, SIZES)
+        self._gradient: Vector = np.empty(parameter_count(SIZES), np.float32)
+        self._gradient_layers = layers_of(self._gradient, SIZES)
+
+    def real_batch(self, x: Points) -> Points:
+        """X_r of the next task, without replacement: x (m, 2) → (B, 2)."""
+        rng = np.random.default_rng(stream_seed(self._terms.seed, "real", self._node, self.tasks))
+        return x[rng.permutation(len(x))[: self._terms.batch_size]]
+
+    def judge(self, x_r: Points, x_d: Points, x_g: Points, steps: int) -> tuple[Points, float, float]:
+        """`steps` Adam steps on LD with the same X_r and X_d, then F = dLG/dX_g (B, 2); and the last losses LD, LG."""
+        self.tasks += 1
+        both = np.concatenate((x_r, x_d))
+        loss_d = 0.0
+        for _ in range(steps):
+            activations = forward(self._layers, both)
+            logits = activations[-1].ravel()  # (2B,)
+            loss_d, *slopes = self._loss.discriminator(logits[: len(x_r)], logits[len(x_r) :])
+            backward(self._layers, activations, np.concatenate(slopes)[:, None], self._gradient_layers)
+            self.adam.step(self.parameters, self._gradient, self._terms.lr)
+        activations = forward(self._layers, x_g)
+        loss_g, slope = self._loss.generator(activations[-1].ravel())
+        return backward(self._layers, activations, slope[:, None]), loss_d, loss_g
+
+    def saved(self, run_id: str, held: HeldDiscriminator) -> SavedDiscriminator:
+        """A copy of all that `load` takes back."""
+        adam = self.adam
+        return SavedDiscriminator(
+            run_id, held, self.parameters.copy(), adam.mean.copy(), adam.square.copy(), adam.steps
+        )
+
+    def load(self, saved: SavedDiscriminator) -> None:
+        """Go on from there."""
+        self.parameters[:], self.adam.mean[:], self.adam.square[:] = saved.parameters, saved.mean, saved.square
+        self.adam.steps, self.tasks = saved.steps, saved.held.tasks
+
+
+class ToyNode:
+    """Owns one discriminator. `shard` (m, 2) is private."""
+
+    def __init__(self, node: NodeId, shard: Points, disk: ToyDisk) -> None:
+        self._node, self._shard, self._disk = node, shard, disk
+        self._saved = disk.saved
+        self._run_id = ""
+        self._name: tuple[DiscriminatorId, int] = (DiscriminatorId(""), 0)
+        self.state: ToyDiscriminator | None = None
+
+    def do(self, job: NodeJob) -> NodeResult:
+        """One job, whole."""
+        match job:
+            case Train(task):
+                return self._train(task)
+            case Prepare():
+                return self._prepare(job)
+            case Save():
+                if self.state is not None:
+                    self._disk.saved = self.state.saved(self._run_id, self._held())
+                return Saved()
+            case _:
+                assert_never(job)
+
+    def _prepare(self, job: Prepare) -> Prepared:
+        self._run_id, self._name = job.run_id, (job.discriminator_id, job.hop)
+        if job.fresh or self.state is None:
+            self.state = ToyDiscriminator(job.terms, self._node)
+            if not job.fresh:
+                assert self._saved is not None
+                self.state.load(self._saved)
+        self._saved = None
+        return Prepared(self._held())
+
+    def _train(self, task: Task) -> Trained:
+        assert self.state is not None
+        x_d, x_g = from_wire(task.x_d), from_wire(task.x_g)  # (B, 2)
+        with np.errstate(over="ignore", invalid="ignore"):  # a discriminator may diverge: the core sees it
+            feedback, loss_d, loss_g = self.state.judge(self.state.real_batch(self._shard), x_d, x_g, task.steps)
+            tensor = to_wire(feedback)
+        finite = math.isfinite(tensor.norm) and math.isfinite(loss_d) and math.isfinite(loss_g)
+        return Trained(task, tensor if finite else None, loss_d, loss_g, 0.0, self.state.tasks)
+
+    def _held(self) -> HeldDiscriminator:
+        assert self.state is not None
+        return HeldDiscriminator(*self._name, ARCHITECTURE, self.state.tasks)
