@@ -194,9 +194,12 @@ class Membership:
         member = self._members.get(node)
         return member is not None and member.live
 
-    def oldest_in_flight(self) -> Version | None:
-        """The lowest version a live member still works on."""
-        return min(self._versions, default=None)
+    def oldest_in_flight(self, since: Version) -> Version | None:
+        """The lowest version from `since` on that a live member still works on."""
+        oldest = min(self._versions, default=None)
+        if oldest is None or oldest >= since:
+            return oldest
+        return min((version for version in self._versions if version >= since), default=None)
 
     def oldest_given(self, default: Version) -> Version:
         """The lowest version anybody, live or not, may still answer."""

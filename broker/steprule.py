@@ -23,7 +23,11 @@ class Reason(StrEnum):
 
 
 class Standing(msgspec.Struct, frozen=True, gc=False):
-    """All that the rule looks at. `oldest_in_flight` is the lowest version at a node that is not suspect."""
+    """All that the rule looks at.
+
+    `oldest_in_flight`: the lowest version at a node that is not suspect, of those that can still be merged. What is
+    older than tau already, since its node was suspect for a while, comes too late whatever the hub waits for.
+    """
 
     version: Version
     buffered: int

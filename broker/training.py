@@ -158,7 +158,7 @@ class Training:
             version=self.version,
             buffered=len(self._buffer),
             live=len(self._members.live),
-            oldest_in_flight=self._members.oldest_in_flight(),
+            oldest_in_flight=self._members.oldest_in_flight(Version(self.version - self._settings.staleness_max)),
             waiting_since=self._buffer.first_at,
         )
 

@@ -61,8 +61,10 @@ class Camera:
         if not self.from_ns <= now <= self.to_ns:
             return
         rows = self._messages.of(now, self.at_ns)
+        if rows is None:
+            return
         arrivals: tuple[int | None, ...] = (None,) if isinstance(fate, str) else fate
-        for arrival in arrivals if rows is not None else ():
+        for arrival in arrivals:
             rows.append(
                 {
                     "sent_s": now / 1e9,

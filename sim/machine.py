@@ -87,6 +87,7 @@ class Machine:
     disk_slow: float = 1.0
     paused_until: int = 0
     jobs_done: int = 0
+    slowest_ns: int = 0  # the longest of its jobs that began in good health: after the heal
     behaviour: Byzantine | None = None
     last_feedback: Any = None  # what a replaying node says again
 

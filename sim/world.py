@@ -300,6 +300,8 @@ class World:
     def _begin(self, machine: Machine, process: Process) -> None:
         took = machine.duration(process.jobs[0], self.scenario.device, self.scenario.server)
         process.began_at = self.now
+        if took > machine.slowest_ns and (self.heal_at is None or self.now >= self.heal_at):
+            machine.slowest_ns = took
         self.push(self.now + took, self._done, machine, process)
 
     # --- events and effects ---------------------------------------------------------------------------------------

@@ -204,6 +204,17 @@ def a_node_is_patient_beyond_measure() -> Any:
 
 
 def no_heartbeats() -> Any:
+    def mute(_: Any) -> Any:
+        def keep_in_touch(self: NodeCore, now: Any) -> Any:
+            self._contact.sent(now)
+            return []
+
+        return keep_in_touch
+
+    return broken(NodeCore, "_keep_in_touch", mute)
+
+
+def a_node_wakes_in_vain() -> Any:
     return broken(NodeCore, "_keep_in_touch", always([]))
 
 
@@ -320,6 +331,7 @@ MUTANTS: tuple[Mutant, ...] = (
     a_node_greets_only_once,
     a_node_is_patient_beyond_measure,
     no_heartbeats,
+    a_node_wakes_in_vain,
     a_node_takes_what_it_cannot_hold,
     one_discriminator_for_all,
     a_former_start_is_still_merged,

@@ -95,6 +95,18 @@ def test_a_suspect_does_not_hold_the_version_back() -> None:
     assert (world.state(BOB), world.merged()) == ("suspect", [[ALICE]])
 
 
+def test_a_task_that_grew_too_old_while_its_node_was_suspect_does_not_hold_the_version_back_afterwards() -> None:
+    world = training_world(ALICE, BOB, staleness_max=1, step_timeout_s=0.0, **ONE_EACH)
+    world.pass_time(7, pinging=[ALICE])
+    for _ in range(3):
+        world.answer(ALICE)
+        world.work_all()
+    world.beat(BOB)
+    assert (world.state(BOB), [task.version for task in world.tasks[BOB]], world.version) == ("active", [0, 3], 3)
+    world.answer(ALICE)
+    assert world.merged() == [[ALICE]] * 4
+
+
 def test_drop_refuses_what_is_older_than_tau() -> None:
     world = training_world(ALICE, BOB, staleness_policy="drop", staleness_max=1, **ONE_EACH)
     for _ in range(2):

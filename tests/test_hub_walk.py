@@ -29,7 +29,7 @@ from mdgan_edge.actors import (
     Tick,
     nanos,
 )
-from mdgan_edge.messages import Bye, ByeAck, Epoch, NodeId, Ping, Pong, Refuse, Session, Task
+from mdgan_edge.messages import Bye, ByeAck, Epoch, NodeId, Ping, Pong, Refuse, Session, Task, Version
 from tests.hub_world import FACTS, SYNC, HubWorld, gradient
 
 NODES = tuple(NodeId(f"n{index}") for index in range(5))
@@ -151,7 +151,7 @@ def check(walk: Walk, effects: list[Effect], live_before: list[NodeId]) -> None:
             versions.update(task.version for task in member.in_flight.values())
     assert live == sorted(set(live))
     assert core.members._versions == dict(versions)
-    assert core.members.oldest_in_flight() == min(versions, default=None)
+    assert core.members.oldest_in_flight(Version(0)) == min(versions, default=None)
     deadline = core.deadline()
     assert (deadline is None) == (core.phase is Phase.OVER)
     assert deadline is None or world.now < deadline

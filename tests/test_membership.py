@@ -4,11 +4,21 @@ from __future__ import annotations
 
 import pytest
 
-from broker.membership import CLOSED_TASKS_MAX, Change, Member, Membership, MemberState, median
+from broker.membership import (
+    CLOSED_TASKS_MAX,
+    FIRST,
+    REFUSAL_DOUBLINGS_MAX,
+    REFUSAL_PAUSE_S,
+    Change,
+    Member,
+    Membership,
+    MemberState,
+    median,
+)
 from mdgan_edge.actors import Nanos, Peer, nanos
-from mdgan_edge.messages import DiscriminatorId, NodeId, TaskId, Version
+from mdgan_edge.messages import DiscriminatorId, NodeId, Ping, Refuse, Task, TaskId, Version
 from mdgan_edge.settings import HubSettings
-from tests.hub_world import ALICE, BOB, CAROL, hello
+from tests.hub_world import ALICE, BOB, CAROL, hello, sent, training_world
 
 START = nanos(100.0)
 D = (DiscriminatorId("d"), 0)
@@ -47,15 +57,15 @@ def test_a_rank_is_the_place_among_the_live_in_ascending_order() -> None:
 def test_the_oldest_version_in_flight_is_that_of_live_members() -> None:
     members = joined(ALICE, BOB)
     alice, bob = one_of(members, ALICE), one_of(members, BOB)
-    assert members.oldest_in_flight() is None
+    assert members.oldest_in_flight(FIRST) is None
     members.give(alice, TaskId(1), Version(3), 0, START)
     members.give(bob, TaskId(2), Version(5), 0, START)
-    assert members.oldest_in_flight() == 3
+    assert [members.oldest_in_flight(Version(since)) for since in (3, 4, 6)] == [3, 5, None]
     members.drain(alice)
-    assert members.oldest_in_flight() == 5
+    assert members.oldest_in_flight(FIRST) == 5
     members.answer(alice, TaskId(1), after(1))  # not counted any more, so nothing is subtracted
     members.answer(bob, TaskId(2), after(2))
-    assert members.oldest_in_flight() is None
+    assert members.oldest_in_flight(FIRST) is None
 
 
 def test_a_suspect_that_is_trusted_again_counts_with_what_it_still_has_in_hand() -> None:
@@ -63,9 +73,9 @@ def test_a_suspect_that_is_trusted_again_counts_with_what_it_still_has_in_hand()
     alice = one_of(members, ALICE)
     members.give(alice, TaskId(1), Version(3), 0, START)
     assert members.sweep(after(7), ON_TIME) == [Change(ALICE, MemberState.SUSPECT, "silent for 7.0 s")]
-    assert (members.live, members.oldest_in_flight()) == ([], None)
+    assert (members.live, members.oldest_in_flight(FIRST)) == ([], None)
     assert members.heard(alice, after(8)) == Change(ALICE, MemberState.ACTIVE, "heard from again")
-    assert (members.live, members.oldest_in_flight()) == ([ALICE], 3)
+    assert (members.live, members.oldest_in_flight(FIRST)) == ([ALICE], 3)
 
 
 def test_a_first_lease_is_generous_and_the_next_follow_the_node_s_pace() -> None:
@@ -121,7 +131,7 @@ def test_a_new_session_voids_what_the_old_one_had_in_hand() -> None:
     first = alice.session
     assert members.join(Peer(ALICE), hello(2), D, 0, START) is alice
     assert (alice.session, alice.in_flight, alice.closed) == (first + 1, {}, {TaskId(1): False})
-    assert (members.live, members.oldest_in_flight(), alice.tally.rejoined) == ([ALICE], None, 1)
+    assert (members.live, members.oldest_in_flight(FIRST), alice.tally.rejoined) == ([ALICE], None, 1)
 
 
 def test_turns_count_the_tasks_of_one_version() -> None:
@@ -140,3 +150,57 @@ def test_a_revoked_member_neither_dies_nor_leaves(state: MemberState) -> None:
     members.end(alice, MemberState.REVOKED, "revoked by the operator")
     with pytest.raises(AssertionError, match="cannot become"):
         members.end(alice, state, "no")
+
+
+def pause_after_refusal(members: Membership, member: Member, task: int) -> Nanos:
+    """For how long the member is left alone once it has refused one more task."""
+    members.give(member, TaskId(task), Version(0), 0, START)
+    members.refused(member, TaskId(task), after(1))
+    return Nanos(member.paused_until - after(1))
+
+
+def test_a_refused_task_comes_back_and_counts_as_not_answered() -> None:
+    members = joined(ALICE)
+    alice = one_of(members, ALICE)
+    pause_after_refusal(members, alice, 1)
+    assert (alice.in_flight, alice.closed, alice.tally.tasks) == ({}, {TaskId(1): False}, 0)
+    assert (members.live, list(alice.task_times)) == ([ALICE], [])  # it lives, and its pace is still unknown
+
+
+def test_a_node_that_refuses_is_left_alone_twice_as_long_each_time_up_to_a_bound() -> None:
+    members = joined(ALICE)
+    alice = one_of(members, ALICE)
+    pauses = [pause_after_refusal(members, alice, task) for task in range(REFUSAL_DOUBLINGS_MAX + 3)]
+    doubled = [nanos(REFUSAL_PAUSE_S * 2**times) for times in range(REFUSAL_DOUBLINGS_MAX + 1)]
+    assert pauses == [*doubled, doubled[-1], doubled[-1]]
+
+
+def test_refusals_of_one_node_do_not_hold_up_another() -> None:
+    members = joined(ALICE, BOB)
+    alice, bob = one_of(members, ALICE), one_of(members, BOB)
+    assert [pause_after_refusal(members, alice, task) for task in (1, 2)] == [nanos(1.0), nanos(2.0)]
+    assert pause_after_refusal(members, bob, 3) == nanos(1.0)
+
+
+def test_after_an_answer_the_next_pause_is_short_again() -> None:
+    members = joined(ALICE)
+    alice = one_of(members, ALICE)
+    assert [pause_after_refusal(members, alice, task) for task in (1, 2)] == [nanos(1.0), nanos(2.0)]
+    answer_after(members, alice, 3, 2.0)
+    assert pause_after_refusal(members, alice, 4) == nanos(1.0)
+
+
+def test_a_node_with_nothing_in_hand_is_left_alone_no_longer_and_its_next_pause_is_short_again() -> None:
+    members = joined(ALICE)
+    alice = one_of(members, ALICE)
+    assert [pause_after_refusal(members, alice, task) for task in (1, 2)] == [nanos(1.0), nanos(2.0)]
+    assert members.nothing_in_hand(alice, after(1.5)) == []
+    assert alice.paused_until <= after(1.5)
+    assert pause_after_refusal(members, alice, 3) == nanos(1.0)
+
+
+def test_a_heartbeat_ends_a_pause_only_if_it_names_no_task() -> None:
+    world = training_world(ALICE, credit=2)
+    world.say(ALICE, Refuse(TaskId(1), "busy"))
+    assert sent(world.say(ALICE, Ping(0, TaskId(7))), Task) == []
+    assert [task.task_id for _, task in sent(world.say(ALICE, Ping(0, None)), Task)] == [TaskId(2)]

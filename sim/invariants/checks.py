@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from broker.jobs import Step, Stepped
 from broker.steprule import staleness_weight
-from mdgan_edge.actors import Effect, Event, Finish, Garbled, JobDone, Note, Received, Run, Send
+from mdgan_edge.actors import Effect, Event, Finish, Garbled, JobDone, Note, Received, Run, Send, Tick
 from mdgan_edge.errors import ExitCode
 from mdgan_edge.messages import Bye, Feedback, Hello, NodeId, Receipt, Task, Tensor, Verdict, Welcome
 from mdgan_edge.service import JOBS_MAX
@@ -98,6 +98,8 @@ class Checks:
             self._hub(world, event, effects)
         else:
             self._node(world, machine, effects)
+        if type(event) is Tick:
+            self._woken(world, machine)
         if world.now >= self._liveness.look_at:
             for name, who, what in self._liveness.look(world, self._ledger):
                 self._violated(world, name, who, what)
@@ -117,6 +119,12 @@ class Checks:
             self._violated(world, name, who, what)
         if self._replay is not None and (difference := self._replay.difference(world)):
             self._violated(world, "replay_equal", "hub", difference)
+
+    def _woken(self, world: World, machine: Machine) -> None:
+        assert machine.process is not None
+        deadline = machine.process.core.deadline()
+        if deadline is not None and deadline <= machine.local(world.now):
+            self._violated(world, "no_busy_wait", machine.name, "it was woken, and wants to be woken again at once")
 
     # --- the hub --------------------------------------------------------------------------------------------------
 

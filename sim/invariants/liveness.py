@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from broker.core import Phase
-from mdgan_edge.actors import Note
+from broker.membership import QUARANTINE_S
+from mdgan_edge.actors import Note, nanos
 from mdgan_edge.messages import NodeId
 from mdgan_edge.settings import Settings, quorum_count
 from nodes.core import NodeCore
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from sim.world import World
 
 LOOK_EVERY_NS = 1_000_000_000
+STARVE_TASKS = 4  # a node whose tasks take long is starved after so many of them
 NEVER = 1 << 62
 NAMES = frozenset({"live_are_members", "healthy_not_evicted", "version_advances", "one_discriminator_each"})
 
@@ -36,11 +38,12 @@ class Liveness:
         self._advance_by = self._settled_at + int(expect.advance_within) <= scenario.duration
         self._starve_by = self._settled_at + int(expect.starve_within) <= scenario.duration
         self.look_at = self._settled_at
-        self._evicted: list[NodeId] = []
+        self._evicted: dict[NodeId, str] = {}  # since the last look, and why
+        self._quarantined_until: dict[NodeId, int] = {}
         self._started: dict[NodeId, int] = {}
         self._merged: dict[NodeId, int] = {}
         self._advanced_at = 0
-        self._held_up_at = 0  # by work that a node began before the heal, while it was slow
+        self._held_up_at: dict[NodeId, int] = {}  # when it last did what it began before the heal, while it was slow
 
     def unknown(self, finished: bool) -> set[str]:
         """What this run cannot show."""
@@ -57,8 +60,11 @@ class Liveness:
         self._started[machine.name] = world.now
 
     def noted(self, world: World, note: Note) -> None:
-        if world.now >= self._settled_at and note.what == "member" and note.facts["state"] == "dead":
-            self._evicted.append(NodeId(str(note.facts["node"])))
+        if note.what == "quarantined":
+            self._quarantined_until[NodeId(note.facts["node"])] = world.now + nanos(QUARANTINE_S)
+        shut_out = note.what == "quarantined" or (note.what == "member" and note.facts["state"] == "dead")
+        if shut_out and world.now >= self._settled_at:
+            self._evicted[NodeId(note.facts["node"])] = note.why
 
     def merged(self, world: World, nodes: Mapping[NodeId, int]) -> None:
         for node in nodes:
@@ -76,12 +82,13 @@ class Liveness:
         if core is None or core.phase in (Phase.FINISHING, Phase.OVER):
             self._evicted.clear()
             return
+        self._held_up_at.update((name, world.now) for name, one in world.machines.items() if _held_up(world, one))
         healthy = [machine for machine in world.machines.values() if self._is_healthy(world, machine)]
         for machine in healthy:
             yield from self._membership(world, machine, ledger)
-        for node in self._evicted:
+        for node, why in self._evicted.items():
             if any(machine.name == node for machine in healthy):
-                yield "healthy_not_evicted", node, "it runs and was declared dead"
+                yield "healthy_not_evicted", node, f"it runs, and the hub gave it up: {why}"
         self._evicted.clear()
         yield from self._version(world)
 
@@ -123,9 +130,7 @@ class Liveness:
     def _version(self, world: World) -> Iterator[Found]:
         core = world.hub_core
         assert core is not None
-        if any(_held_up(world, machine) for machine in world.machines.values()):
-            self._held_up_at = world.now
-        since = max(self._advanced_at, self._settled_at, self._held_up_at)
+        since = max(self._advanced_at, self._settled_at, *self._held_up_at.values())
         live = len(core.members.live)
         enough = live >= quorum_count(self._training.quorum, max(live, 1)) and live > 0
         if enough and core.phase is Phase.TRAINING and world.now - since > int(self._expect.advance_within):
@@ -135,10 +140,13 @@ class Liveness:
     def _starved(self, world: World) -> Iterator[Found]:
         for name in sorted(world.machines):
             machine = world.machines[name]
-            if not self._is_healthy(world, machine):
+            patience = STARVE_TASKS * machine.slowest_ns
+            outrun = 0 < self._training.step_timeout_s * 1e9 < patience  # by design: the timeout goes over `block`
+            if outrun or not self._is_healthy(world, machine):
                 continue
-            since = max(self._settled_at, self._started.get(name, 0), self._merged.get(name, 0))
-            if world.now - since > int(self._expect.starve_within):
+            times = (self._started, self._merged, self._held_up_at, self._quarantined_until)
+            since = max(self._settled_at, *(time.get(name, 0) for time in times))
+            if world.now - since > max(int(self._expect.starve_within), patience):
                 yield "no_starvation", name, f"none of its feedback was merged for {(world.now - since) / 1e9:.1f} s"
 
 

@@ -20,15 +20,16 @@ INVARIANTS: Mapping[str, str] = {
     "sound_feedback": "what reaches the optimiser is finite, of the batch's shape and within the clip bound",
     "weight_bounded": "no node has more of a step than its quota, and nothing weighs more than alpha allows",
     "live_are_members": "after the heal every running node is a member again within rejoin_within, and stays one",
-    "healthy_not_evicted": "after the heal no running node is declared dead",
+    "healthy_not_evicted": "after the heal no running node is declared dead or quarantined",
     "version_advances": "after the heal the version grows at least every advance_within",
     "no_work_after_leave": "a node that has left is sent nothing more to do",
     "replay_equal": "at the end: a fresh hub core that is given the same events decides the same",
-    "no_starvation": "after the heal every running node's feedback is merged at least every starve_within",
+    "no_starvation": "after the heal every running node's feedback is merged every starve_within, or four of its tasks",
     "no_timer_outlives": "nothing happens to a process that is gone",
     "bytes_conserved": "at the end: bytes sent and duplicated = bytes received, dropped and in flight",
     "one_verdict_each": "at the end: every feedback that came to the hub has one verdict, or waits in the buffer",
     "exits_explained": "a node ends by itself only for a reason that the run gave it",
+    "no_busy_wait": "a core that was woken wants to be woken again later, never at once",
     "no_crash": "no core raises",
 }
 

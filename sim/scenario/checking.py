@@ -134,7 +134,7 @@ def _burst(burst: Burst | None) -> Iterator[str]:
 
 
 def _trace(scenario: Scenario, crew: Crew) -> Iterator[str]:
-    known = {*crew.initial}
+    known: set[str] = {*crew.initial}
     before = 0
     for number, (at, what, name) in enumerate(scenario.churn.trace, start=1):
         if re.fullmatch(NAME, name) is None:

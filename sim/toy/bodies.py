@@ -28,11 +28,13 @@ SAMPLES_MIN = 2000
 
 # What a toy run is trained with unless the scenario says otherwise.
 TOY_TRAINING: dict[str, object] = {
-    "model.latent_size": 4,
+    "model.latent_size": 2,
     "training.batch_size": 32,
     "training.discriminator_steps": 2,
     "training.lr_generator": 5e-3,
-    "training.lr_discriminator": 5e-3,
+    "training.lr_discriminator": 2e-3,
+    "training.beta1": 0.0,
+    "training.beta2": 0.99,
 }
 
 

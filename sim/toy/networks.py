@@ -25,13 +25,20 @@ def parameter_count(sizes: Sequence[int]) -> int:
     return sum((inputs + 1) * outputs for inputs, outputs in pairwise(sizes))
 
 
-def initial_parameters(sizes: Sequence[int], seed: int) -> Vector:
-    """(P,): weights uniform with variance 2 / (inputs + outputs) (Glorot, Bengio 2010), biases 0."""
+def initial_parameters(sizes: Sequence[int], seed: int, first_gain: float = 1.0, bias_max: float = 0.0) -> Vector:
+    """(P,): weights uniform with variance 2 / (inputs + outputs) (Glorot, Bengio 2010).
+
+    Those of the first layer are `first_gain` times that; biases of hidden layers are uniform up to +-`bias_max`.
+    """
     rng = np.random.default_rng(seed)
     parameters = np.zeros(parameter_count(sizes), np.float32)
-    for weight, _ in layers_of(parameters, sizes):
+    layers = layers_of(parameters, sizes)
+    for weight, _ in layers:
         bound = np.sqrt(6 / sum(weight.shape))
         weight[:] = rng.uniform(-bound, bound, weight.shape)
+    for _, bias in layers[:-1]:
+        bias[:] = rng.uniform(-bias_max, bias_max, bias.shape)
+    layers[0][0][:] *= first_gain
     return parameters
 
 

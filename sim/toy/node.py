@@ -17,6 +17,9 @@ from sim.toy.networks import HIDDEN, Adam, Vector, backward, forward, initial_pa
 from sim.toy.tensors import from_wire, to_wire
 
 SIZES = (DIMENSIONS, *HIDDEN, 1)
+# A tanh network without these is all but linear on the ring, and takes long to tell eight spots apart.
+FIRST_GAIN = 4.0
+BIAS_MAX = 1.5
 ARCHITECTURE = "toy " + "-".join(map(str, SIZES))
 
 
@@ -54,7 +57,8 @@ class ToyDiscriminator:
 
     def __init__(self, terms: NodeTerms, node: NodeId) -> None:
         self.tasks = 0
-        self.parameters = initial_parameters(SIZES, stream_seed(terms.seed, "discriminator", node))
+        seed = stream_seed(terms.seed, "discriminator", node)
+        self.parameters = initial_parameters(SIZES, seed, FIRST_GAIN, BIAS_MAX)
         self.adam = Adam(len(self.parameters), terms.betas)
         self._terms, self._node = terms, node
         self._loss = LOSSES[terms.loss]
