@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from broker.membership import Member
 from mdgan_edge.messages import Version
-from mdgan_edge.settings import TrainingSettings, quorum_count, quota_count
 
 
-def may_have_task(member: Member, buffered: int, training: TrainingSettings, live: int, version: Version) -> bool:
+def may_have_task(member: Member, buffered: int, credit: int, quota: int, version: Version) -> bool:
     """Within its credit, one task per version at a time, and no more than the next step could merge.
 
-    `buffered`: how many of its feedbacks wait for that step already.
+    `buffered`: how many of its feedbacks wait for that step already; `quota`: how many of one node it may hold.
     """
-    if len(member.in_flight) >= training.credit:
+    if len(member.in_flight) >= credit:
         return False
     for task in member.in_flight.values():
         if task.version == version:
             return False
-    return buffered < quota_count(training.quota, quorum_count(training.quorum, live))
+    return buffered < quota
 
 
 def batch_indices(rank: int, turn: int, batches: int) -> tuple[int, int]:

@@ -43,6 +43,9 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
     reason: Reason
 
 
+WAIT = {reason: Decision(False, reason) for reason in Reason}
+
+
 def decide(training: TrainingSettings, standing: Standing, now: Nanos) -> Decision:
     """Bounded staleness (stale-synchronous-parallel, Ho et al. 2013) over a quorum, with a timeout.
 
@@ -50,13 +53,13 @@ def decide(training: TrainingSettings, standing: Standing, now: Nanos) -> Decisi
     T_max has passed and K_min are there.
     """
     if standing.buffered == 0:
-        return Decision(False, Reason.EMPTY)
+        return WAIT[Reason.EMPTY]
     reason = _why_wait(training, standing)
     if reason is None:
         return Decision(True, Reason.QUORUM)
     if timed_out(training, standing, now):
         return Decision(True, Reason.TIMEOUT)
-    return Decision(False, reason)
+    return WAIT[reason]
 
 
 def _why_wait(training: TrainingSettings, standing: Standing) -> Reason | None:

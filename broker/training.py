@@ -85,18 +85,19 @@ class Training:
         if self._batches is None:
             return []
         hungry, self._hungry = self._hungry, {}
+        credit, quota = self._settings.credit, self._quota()
         given: list[Dispatched] = []
         for node in hungry:
             member = self._members.get(node)
-            if member is not None and self._may_have_task(member, now):
+            if member is None or not member.live or now < member.paused_until:
+                continue
+            if schedule.may_have_task(member, self._buffer.held_by(node), credit, quota, self.version):
                 given.append(self._give_task(member, self._batches, now))
         return given
 
-    def _may_have_task(self, member: Member, now: Nanos) -> bool:
-        if not member.live or now < member.paused_until:
-            return False
-        buffered, live = self._buffer.held_by(member.node), len(self._members.live)
-        return schedule.may_have_task(member, buffered, self._settings, live, self.version)
+    def _quota(self) -> int:
+        """How many feedbacks of one node the next step may hold."""
+        return quota_count(self._settings.quota, quorum_count(self._settings.quorum, len(self._members.live)))
 
     def _give_task(self, member: Member, batches: tuple[Batch, ...], now: Nanos) -> Dispatched:
         turn = self._members.turn(member, self.version)
@@ -142,9 +143,7 @@ class Training:
         stale = admission.refusal_by_age(message.version, self.version, self._settings.staleness_max)
         if stale is not None:
             return stale
-        quorum = quorum_count(self._settings.quorum, len(self._members.live))
-        full = self._buffer.held_by(member.node) >= quota_count(self._settings.quota, quorum)
-        return Verdict.QUOTA if full else None
+        return Verdict.QUOTA if self._buffer.held_by(member.node) >= self._quota() else None
 
     def purge(self, node: NodeId) -> int:
         """Forget a node's buffered feedback: it was revoked, or has started anew. How many that were."""

@@ -22,6 +22,7 @@ from sim.scenario.values import Burst, LinkTerms
 LATENCY = Constant(Duration(1_000_000))  # where a scenario says nothing
 QUEUE_BYTES = 64_000_000  # as a node's outbox
 DRAWS = 8  # numbers each message may draw: its fate is at n*DRAWS and what follows
+HEALED_QUANTILE = 0.99  # of its latency: what takes longer than that is a fault, whatever the distribution says
 REORDER_FACTOR = 3.0  # what is overtaken takes so many times its latency more
 
 
@@ -108,7 +109,7 @@ class Way:
         self._settle()
 
     def heal(self) -> None:
-        """From now on nothing is lost."""
+        """From now on nothing is lost, and nothing is as late as once in a hundred times."""
         self.healed = True
         self._settle()
 
@@ -129,8 +130,7 @@ class Way:
             return "partition"
         if not self.plain:
             return self._carry(size, now, n)
-        latency = self.constant
-        at = now + (self.terms.latency.at(draw(self.key, n)) if latency is None else latency)
+        at = now + (self._latency(n) if self.constant is None else self.constant)
         if at < self.last_at:
             at = self.last_at
         if at < self.held_until:
@@ -148,7 +148,7 @@ class Way:
         left_at = None if left_at is None else self.port.take(size, left_at, terms.queue)
         if left_at is None:
             return "queue full"
-        latency = terms.latency.at(draw(self.key, n))
+        latency = self._latency(n)
         if terms.reorder and draw(self.key, n + 2) < terms.reorder:
             late = left_at + latency + round(REORDER_FACTOR * latency * draw(self.key, n + 3))
             return (max(late, self.held_until),)
@@ -157,6 +157,10 @@ class Way:
         if terms.duplicate and draw(self.key, n + 4) < terms.duplicate:
             return at, at + terms.latency.at(draw(self.key, n + 5))
         return (at,)
+
+    def _latency(self, n: int) -> int:
+        u = draw(self.key, n)
+        return self.terms.latency.at(min(u, HEALED_QUANTILE) if self.healed else u)
 
     def _lost_in_burst(self, burst: Burst, now: int, n: int) -> bool:
         """The two-state Markov chain in continuous time: how likely it is bad now, given how it was when last seen."""

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from msgspec.structs import replace
 
 from broker.report import run_report
+from mdgan_edge.config import flatten, settings_from
 from mdgan_edge.settings import Settings
 from sim.bodies import Bodies, Tokens
 from sim.camera import Camera
@@ -59,7 +60,7 @@ def plan_run(
 ) -> Plan:
     """Draw and compile. `assignments` are settings of the hub and nodes that go before those of the scenario."""
     seed = scenario.seed if seed is None else seed
-    more = dict(assignments or {})
+    more = _typed(assignments or {})
     scenario = replace(scenario, seed=seed, fidelity=fidelity or scenario.fidelity)
     if scenario.everything:
         scenario = draw(scenario, seed)
@@ -70,6 +71,12 @@ def plan_run(
     if scenario.fidelity == "toy":
         settings = fit_toy(settings)
     return Plan(scenario, settings, frozenset(scenario.settings))
+
+
+def _typed(assignments: Mapping[str, object]) -> dict[str, object]:
+    """A flag's text as the value that it means, so that the saved scenario says it as a file would."""
+    meant = flatten(settings_from(assignments, "--set"))
+    return {key: meant[key] for key in assignments}
 
 
 def bodies_of(plan: Plan, run: Any = None) -> tuple[Bodies, Settings]:
@@ -129,6 +136,8 @@ def report(played: Played, replay: str) -> dict[str, Any]:
             "hub_received": world.post.up.received,
             "nodes_sent": world.post.up.sent,
             "nodes_received": world.post.down.received,
+            "tasks": world.post.tasks,
+            "feedback": world.post.feedback,
             "swaps": 0,
         },
         "undelivered_bytes": {

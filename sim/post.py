@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from mdgan_edge.actors import HUB, Event, Garbled, Peer, Received, Send
-from mdgan_edge.messages import Feedback, Message
+from mdgan_edge.messages import Feedback, Message, Task
 from mdgan_edge.wire.codec import decode, encode
 from sim.byzantine import lies
 from sim.links import Way
 from sim.machine import Connection, Machine
-from sim.sizes import size_of
+from sim.sizes import Sizes
 from sim.trace import label
 
 if TYPE_CHECKING:
@@ -48,8 +48,10 @@ class Post:
 
     def __init__(self, world: World) -> None:
         self.up, self.down = Bytes(), Bytes()
+        self.tasks = self.feedback = 0  # bytes that the hub sent, and got, of these
         self._world = world
         self._through_codec = world.bodies.through_codec
+        self._size_of = Sizes().of
         self._arrives = self._arrive  # bound once: it goes onto the heap with every letter
 
     def send(self, machine: Machine, send: Send) -> None:
@@ -74,8 +76,10 @@ class Post:
 
     def _send_down(self, send: Send) -> None:
         target = self._world.machines[send.to.node]
-        size = size_of(send.message)
+        size = self._size_of(send.message)
         self.down.sent += size
+        if type(send.message) is Task:
+            self.tasks += size
         connection = target.connection
         if connection.peer is not send.to and connection.peer != send.to:
             self.down.drop("connection gone", size)
@@ -86,7 +90,7 @@ class Post:
 
     def _send_up(self, machine: Machine, send: Send, message: Message | Garbled) -> None:
         connection = machine.connection
-        size = size_of(message)
+        size = self._size_of(message)
         self.up.sent += size
         if isinstance(message, Garbled):
             event: Event = Garbled(connection.peer, message.check, message.detail)
@@ -131,4 +135,6 @@ class Post:
             counts.drop("process gone" if alive else "connection gone", letter.size)
             return
         counts.received += letter.size
+        if letter.to_hub and type(letter.event) is Received and type(letter.event.message) is Feedback:
+            self.feedback += letter.size
         world.handle(machine, letter.event)

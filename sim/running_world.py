@@ -23,7 +23,7 @@ from sim.scenario.quantities import Duration
 from sim.scenario.reading import find_scenario, read_scenario
 from sim.scenario.values import Fidelity, Scenario
 from sim.scenario.writing import dump_scenario
-from sim.shrink import Failure, Fails, Shrinker
+from sim.shrink import Fails, Failure, Shrinker
 
 SCENARIO_FILE = "scenario.toml"
 REPRO_FILE = "repro.toml"
@@ -42,16 +42,15 @@ class Wanted:
     mode: str | None
     assignments: tuple[str, ...]
 
-    @property
-    def replay(self) -> str:
-        """The command that does the same again."""
+    def replay(self, out: Path) -> str:
+        """The command that does the same again, beside what is in `out`."""
         parts = ["mdgan-sim", "run", self.scenario]
         parts += [] if self.seed is None else ["--seed", str(self.seed)]
         parts += [] if self.fidelity is None else ["--fidelity", self.fidelity]
         parts += [] if self.mode is None else ["--mode", self.mode]
         for one in self.assignments:
             parts += ["--set", one]
-        return shlex.join(parts)
+        return shlex.join([*parts, "--out", f"{out}-again"])
 
     def plan(self) -> Plan:
         """Read, draw, compile."""
@@ -72,7 +71,7 @@ def run_scenario(
     recording = Recording(run)
     played = play(plan, recording, run=run, replay=True)
     recording.close()
-    found = report(played, wanted.replay)
+    found = report(played, wanted.replay(run.path))
     write_json(run.run_json, found)
     _film(plan, played, look_at, run)
     _draw(run)

@@ -16,16 +16,20 @@ from mdgan_edge.wire.codec import ITEM_BYTES, encode
 
 GARBLED_BYTES = 100
 
-_sizes: dict[object, int] = {}
 
+class Sizes:
+    """Of the messages of one world: what was measured in another one must not show in this."""
 
-def size_of(message: Message | Garbled) -> int:
-    """Bytes of all frames."""
-    key = _key(message)
-    size = _sizes.get(key)
-    if size is None:
-        size = _sizes[key] = GARBLED_BYTES if isinstance(message, Garbled) else _measure(message)
-    return size
+    def __init__(self) -> None:
+        self._known: dict[object, int] = {}
+
+    def of(self, message: Message | Garbled) -> int:
+        """Bytes of all frames."""
+        key = _key(message)
+        size = self._known.get(key)
+        if size is None:
+            size = self._known[key] = GARBLED_BYTES if isinstance(message, Garbled) else _measure(message)
+        return size
 
 
 def _key(message: Message | Garbled) -> object:

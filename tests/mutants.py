@@ -16,7 +16,7 @@ from broker.membership import Member, Membership, MemberState
 from broker.ownership import Ownership
 from broker.training import Training
 from mdgan_edge.actors import Header, Received, Send
-from mdgan_edge.messages import AssignedDiscriminator, Bye, DiscriminatorId, Error, ErrorCode, Pong, Task
+from mdgan_edge.messages import AssignedDiscriminator, Bye, DiscriminatorId, Error, ErrorCode, Ping, Pong, Task
 from nodes.contact import Contact
 from nodes.core import NodeCore
 
@@ -112,7 +112,7 @@ def the_quota_is_ignored() -> Any:
         return refusal
 
     def hand_out(_: Any) -> Any:
-        return lambda member, _buffered, training, _live, _version: len(member.in_flight) < training.credit
+        return lambda member, _buffered, credit, _quota, _version: len(member.in_flight) < credit
 
     @contextmanager
     def both() -> Iterator[None]:
@@ -204,10 +204,10 @@ def a_node_is_patient_beyond_measure() -> Any:
 
 
 def no_heartbeats() -> Any:
-    def mute(_: Any) -> Any:
+    def mute(true: Any) -> Any:
         def keep_in_touch(self: NodeCore, now: Any) -> Any:
-            self._contact.sent(now)
-            return []
+            effects = true(self, now)
+            return [one for one in effects if not (isinstance(one, Send) and isinstance(one.message, Ping))]
 
         return keep_in_touch
 
@@ -309,6 +309,21 @@ def goodbyes_are_lost() -> Any:
         return from_member
 
     return broken(HubCore, "_from_member", deaf)
+
+
+def a_node_answers_with_its_samples() -> Any:
+    """Only to be seen where there are samples: at fidelity `full`."""
+    from nodes.trainer import NodeTrainer  # loads torch, which the others need not
+
+    def frank(true: Any) -> Any:
+        def train(self: NodeTrainer, task: Task) -> Any:
+            trained = true(self, task)
+            mine = self._x[: task.x_g.shape[0]].contiguous().numpy().tobytes()
+            return replace(trained, feedback=replace(trained.feedback, data=mine))
+
+        return train
+
+    return broken(NodeTrainer, "_train", frank)
 
 
 MUTANTS: tuple[Mutant, ...] = (

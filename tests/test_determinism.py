@@ -23,7 +23,7 @@ from sim.scenario.reading import find_scenario, shipped
 from sim.scenario.values import S, Scenario
 
 ROOT = Path(__file__).resolve().parent.parent
-SECONDS = 30  # of each scenario: most of what it has to offer has happened by then
+SECONDS = 20  # of each scenario: most of what it has to offer has happened by then
 SECONDS_ELSE = 5  # where it is only to be seen that another seed is another run
 PATIENCE_S = 120
 
@@ -112,7 +112,7 @@ def test_a_world_that_hangs_on_the_hash_seed_is_caught_and_the_first_difference_
 def test_a_run_that_breaks_off_is_said_with_its_last_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "sitecustomize.py").write_text("raise SystemExit('no world today')", encoding="utf-8")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    with pytest.raises(SelfCheckFailed, match="^a run of the determinism check failed: .*no world today$"):
+    with pytest.raises(SelfCheckFailed, match=r"^a run of the determinism check failed: .*no world today$"):
         check_determinism(first_seconds("calm", 0, 1))
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
+from msgspec.structs import replace
 
 from sim.invariants.names import SOMETIMES
 from sim.play import Played, plan_run, play
 from sim.scenario.reading import find_scenario, shipped
+from tests.mutants import a_node_answers_with_its_samples
 
-SEEDS = 40  # of the suite; `make test-long` takes more
+SEEDS = 200  # of the suite; `make test-long` takes more
 SEEDS_LONG = 1000
 BATCH = 20
 
@@ -19,6 +21,12 @@ FOUND: dict[int, str] = {
     3: "feedback of an incarnation that was over was merged",
     8: "feedback of a quarantined node had no verdict",
     37: "after a long outage a node waited up to 35 s before it greeted the hub again",
+    57: "a node's HELLO on a new connection waited behind what was stuck on the old one",
+    140: "in the synchronous mode one device, 17 times slower than most, was taken for a fault",
+    189: "the quota was checked against how many are live now, and not when the feedback came in",
+    198: "a busy node was given the same task, and refused it, every second and a half",
+    617: "feedback that was stale on arrival was taken for admitted",
+    725: "a healed link, whose latency has no end, held one message back for seven seconds",
 }
 
 
@@ -71,3 +79,21 @@ def test_calm_runs_to_its_end_with_equal_shares() -> None:
     assert core.outcome == "completed"
     assert {member.tally.merged for member in core.members} == {run.plan.settings.training.steps}
     assert all(member.tally.staleness_max == 0 for member in core.members)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_fresh_hub_that_is_given_the_same_events_decides_the_same(seed: int) -> None:
+    run = play(plan_run(find_scenario("everything"), seed), replay=True)
+    assert_nothing_violated(run)
+    assert run.checks.verdicts()["replay_equal"] is True
+
+
+def test_with_real_images_a_node_that_sends_its_own_is_caught_and_a_true_one_is_seen_to_send_none() -> None:
+    settings = {"training.steps": 3, "training.batch_size": 4, "model.name": "mlp", "hub.data": "none"}
+    plan = plan_run(replace(find_scenario("calm"), nodes=2), 0, "full", settings)
+    true = play(plan)
+    assert_nothing_violated(true)
+    assert true.checks.verdicts()["samples_stay"] is True
+    with a_node_answers_with_its_samples():
+        (violation,) = play(plan).checks.violations
+    assert (violation.invariant, violation.what) == ("samples_stay", "sample 0 of its feedback is a private one")

@@ -102,7 +102,12 @@ def test_a_run_ends_a_second_after_what_it_shows_and_has_no_later_faults() -> No
     late = Join(at=Duration(20 * S), who=("x1",))
     healed = replace(crowded(crash("n1"), crash("x1"), late), heal=Heal(at=Duration(30 * S)))
     tried: list[Scenario] = []
-    left = shrunk(healed, lambda one: tried.append(one) or strikes(one, Crash, "n1"))
+
+    def fails(scenario: Scenario) -> bool:
+        tried.append(scenario)
+        return strikes(scenario, Crash, "n1")
+
+    left = shrunk(healed, fails)
     assert (left.duration, left.heal, left.fault) == (AT + AFTER_NS, None, (crash("n1"),))
     assert [one for one in tried if plan_run(one).scenario != one] == []
 

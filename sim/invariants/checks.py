@@ -155,7 +155,14 @@ class Checks:
             elif isinstance(effect, Note):
                 sometimes.of_hub_note(effect, self.sometimes)
                 self._liveness.noted(world, effect)
+                if effect.what == "member":
+                    self._look_at_gone(world, NodeId(effect.facts["node"]))
         self._look_at_queues(world)
+
+    def _look_at_gone(self, world: World, node: NodeId) -> None:
+        member = None if world.hub_core is None else world.hub_core.members.get(node)
+        if member is not None and not member.present and member.in_flight:
+            self._violated(world, "credit_kept", node, f"it is {member.state}, with {len(member.in_flight)} in flight")
 
     def _greeted(self, world: World, node: NodeId, hello: Hello, effects: list[Effect]) -> None:
         for effect in effects:

@@ -43,7 +43,7 @@ class Liveness:
         self._started: dict[NodeId, int] = {}
         self._merged: dict[NodeId, int] = {}
         self._advanced_at = 0
-        self._held_up_at: dict[NodeId, int] = {}  # when it last did what it began before the heal, while it was slow
+        self._held_up_at = 0  # by work that a node began before the heal, while it was slow
 
     def unknown(self, finished: bool) -> set[str]:
         """What this run cannot show."""
@@ -82,7 +82,8 @@ class Liveness:
         if core is None or core.phase in (Phase.FINISHING, Phase.OVER):
             self._evicted.clear()
             return
-        self._held_up_at.update((name, world.now) for name, one in world.machines.items() if _held_up(world, one))
+        if any(_held_up(world, machine) for machine in world.machines.values()):
+            self._held_up_at = world.now
         healthy = [machine for machine in world.machines.values() if self._is_healthy(world, machine)]
         for machine in healthy:
             yield from self._membership(world, machine, ledger)
@@ -130,7 +131,7 @@ class Liveness:
     def _version(self, world: World) -> Iterator[Found]:
         core = world.hub_core
         assert core is not None
-        since = max(self._advanced_at, self._settled_at, *self._held_up_at.values())
+        since = max(self._advanced_at, self._settled_at, self._held_up_at)
         live = len(core.members.live)
         enough = live >= quorum_count(self._training.quorum, max(live, 1)) and live > 0
         if enough and core.phase is Phase.TRAINING and world.now - since > int(self._expect.advance_within):
@@ -144,8 +145,8 @@ class Liveness:
             outrun = 0 < self._training.step_timeout_s * 1e9 < patience  # by design: the timeout goes over `block`
             if outrun or not self._is_healthy(world, machine):
                 continue
-            times = (self._started, self._merged, self._held_up_at, self._quarantined_until)
-            since = max(self._settled_at, *(time.get(name, 0) for time in times))
+            times = (self._started, self._merged, self._quarantined_until)
+            since = max(self._settled_at, self._held_up_at, *(time.get(name, 0) for time in times))
             if world.now - since > max(int(self._expect.starve_within), patience):
                 yield "no_starvation", name, f"none of its feedback was merged for {(world.now - since) / 1e9:.1f} s"
 

@@ -14,7 +14,7 @@ INVARIANTS: Mapping[str, str] = {
     "one_owner": "no discriminator is given to two nodes",
     "one_discriminator_each": "after the heal every member holds the discriminator that the hub says it owns",
     "queues_bounded": "the buffer, a node's tasks in hand and the jobs that wait stay within their named bounds",
-    "credit_kept": "no node has more tasks in flight than its credit",
+    "credit_kept": "no node has more tasks in flight than its credit, and none that is gone has any",
     "dead_incarnations_silent": "no work is sent to a session that is over",
     "samples_stay": "no private sample is in any message",
     "sound_feedback": "what reaches the optimiser is finite, of the batch's shape and within the clip bound",

@@ -30,9 +30,8 @@ SAMPLES_MIN = 2000
 TOY_TRAINING: dict[str, object] = {
     "model.latent_size": 2,
     "training.batch_size": 32,
-    "training.discriminator_steps": 2,
     "training.lr_generator": 5e-3,
-    "training.lr_discriminator": 2e-3,
+    "training.lr_discriminator": 4e-3,
     "training.beta1": 0.0,
     "training.beta2": 0.99,
 }

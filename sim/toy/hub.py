@@ -35,7 +35,7 @@ from sim.toy.networks import (
     layers_of,
 )
 from sim.toy.scores import NOT_FINITE, Scorer
-from sim.toy.tensors import from_wire, l2_norm, to_wire
+from sim.toy.tensors import l2_norm, to_wire
 
 SAMPLE_BATCH = 100  # points per forward when drawing samples
 
@@ -97,11 +97,12 @@ class ToyHub:
         """Σ_j J_j(w_v)^T S_j (P,) with S_j = (Σ weight·F) / divisor, each batch at the version that made it."""
         total: Vector = np.zeros_like(self.parameters)
         part = np.empty_like(total)
+        part_layers = self._layers(part)
         for (version, index), group in groupby(job.contributions, key=lambda one: (one.version, one.index)):
             layers = self._snapshots[version]
             activations = forward(layers, self._latent(version, index))
             slope = _weighted_sum(tuple(group)) / job.divisor * (1 - np.square(_points(activations)))  # (B, 2)
-            backward(layers, activations, slope, self._layers(part))
+            backward(layers, activations, slope, part_layers)
             total += part
         return total
 
@@ -130,7 +131,7 @@ def _points(activations: list[Matrix]) -> Points:
 
 def _weighted_sum(contributions: tuple[Contribution, ...]) -> Points:
     """Σ weight·F (B, 2) of the feedback on one batch."""
-    total = np.zeros_like(from_wire(contributions[0].feedback))
-    for one in contributions:
-        total += one.weight * from_wire(one.feedback)
+    weights = np.array([one.weight for one in contributions], np.float32)  # (M,)
+    feedback = np.frombuffer(b"".join(one.feedback.data for one in contributions), np.float32)
+    total: Points = np.dot(weights, feedback.reshape(len(weights), -1)).reshape(-1, DIMENSIONS)
     return total

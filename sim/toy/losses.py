@@ -1,6 +1,7 @@
 """The losses of docs/algorithm.md 2 without class terms, with their slopes at the logits. Every mean is over the batch.
 
-softplus(o) = log(1 + e^o), so BCE with logits is adv(o, 1) = mean softplus(-o) and adv(o, 0) = mean softplus(o).
+Both sides of LD are one function l of the margin, which is the logit of a real sample and minus that of a fake one:
+l(m) = softplus(-m) = log(1 + e^-m) makes LD = adv(D(Xr), 1) + adv(D(Xd), 0); l(m) = max(1 - m, 0) is the hinge.
 """
 
 from __future__ import annotations
@@ -11,59 +12,52 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-Logits = NDArray[np.float32]  # (B,)
-Sloped = tuple[float, Logits]  # a loss and dL/do (B,)
-OfDiscriminator = Callable[[Logits, Logits], tuple[float, Logits, Logits]]
+Numbers = NDArray[np.float32]  # (B,)
 
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """LD of (real, fake) logits with its slopes at both, and LG of fake logits with its slope."""
+    """Each gives values and slopes (B,): `of_margin` of the discriminator's loss, `of_fake` of LG at fake logits."""
 
-    discriminator: OfDiscriminator
-    generator: Callable[[Logits], Sloped]
+    of_margin: Callable[[Numbers], tuple[Numbers, Numbers]]
+    of_fake: Callable[[Numbers], tuple[Numbers, Numbers]]
 
+    def discriminator(self, logits: Numbers, real: int) -> tuple[float, Numbers]:
+        """LD and its slope at the logits (B + B',), of which the first `real` are of real samples."""
+        signs, shares = np.ones_like(logits), np.full_like(logits, 1 / real)
+        signs[real:], shares[real:] = -1, 1 / (len(logits) - real)
+        values, slopes = self.of_margin(signs * logits)
+        slopes *= signs * shares
+        return float(np.dot(shares, values)), slopes
 
-def _bce(logit: Logits, target: float) -> Sloped:
-    """adv(o, t); the slope is (sigmoid(o) - t) / B."""
-    loss = np.logaddexp(0, -logit if target else logit).mean()
-    slope: Logits = (_sigmoid(logit) - target) / len(logit)
-    return float(loss), slope
-
-
-def _sigmoid(logit: Logits) -> Logits:
-    half: Logits = 0.5 * np.tanh(0.5 * logit) + 0.5  # overflows nowhere
-    return half
-
-
-def _bce_discriminator(real: Logits, fake: Logits) -> tuple[float, Logits, Logits]:
-    loss_real, slope_real = _bce(real, 1.0)
-    loss_fake, slope_fake = _bce(fake, 0.0)
-    return loss_real + loss_fake, slope_real, slope_fake
+    def generator(self, logits: Numbers) -> tuple[float, Numbers]:
+        """LG and its slope at the logits (B,) of generated samples."""
+        values, slopes = self.of_fake(logits)
+        slopes /= len(logits)
+        return float(np.add.reduce(values)) / len(logits), slopes
 
 
-def _non_saturating_generator(logit: Logits) -> Sloped:
-    return _bce(logit, 1.0)
+def _softplus_loss(margin: Numbers) -> tuple[Numbers, Numbers]:
+    """log(1 + e^-m), whose slope is -1 / (1 + e^m) = (tanh(m / 2) - 1) / 2, which overflows nowhere."""
+    return np.logaddexp(0, -margin), 0.5 * np.tanh(0.5 * margin) - 0.5
 
 
-def _saturating_generator(logit: Logits) -> Sloped:
-    loss, slope = _bce(logit, 0.0)
-    return -loss, -slope
+def _hinge_loss(margin: Numbers) -> tuple[Numbers, Numbers]:
+    return np.maximum(1 - margin, 0), np.where(margin < 1, np.float32(-1), np.float32(0))
 
 
-def _hinge_discriminator(real: Logits, fake: Logits) -> tuple[float, Logits, Logits]:
-    loss = np.maximum(1 - real, 0).mean() + np.maximum(1 + fake, 0).mean()
-    slope_real = np.where(real < 1, np.float32(-1 / len(real)), np.float32(0))
-    slope_fake = np.where(fake > -1, np.float32(1 / len(fake)), np.float32(0))
-    return float(loss), slope_real, slope_fake
+def _saturating(logit: Numbers) -> tuple[Numbers, Numbers]:
+    """-adv(o, 0)"""
+    values, slopes = _softplus_loss(-logit)
+    return -values, slopes
 
 
-def _hinge_generator(logit: Logits) -> Sloped:
-    return -float(logit.mean()), np.full_like(logit, -1 / len(logit))
+def _critic(logit: Numbers) -> tuple[Numbers, Numbers]:
+    return -logit, np.full_like(logit, -1)
 
 
 LOSSES = {
-    "non_saturating": Loss(_bce_discriminator, _non_saturating_generator),
-    "saturating": Loss(_bce_discriminator, _saturating_generator),
-    "hinge": Loss(_hinge_discriminator, _hinge_generator),
+    "non_saturating": Loss(_softplus_loss, _softplus_loss),
+    "saturating": Loss(_softplus_loss, _saturating),
+    "hinge": Loss(_hinge_loss, _critic),
 }

@@ -74,13 +74,12 @@ class ToyDiscriminator:
     def judge(self, x_r: Points, x_d: Points, x_g: Points, steps: int) -> tuple[Points, float, float]:
         """`steps` Adam steps on LD with the same X_r and X_d, then F = dLG/dX_g (B, 2); and the last losses LD, LG."""
         self.tasks += 1
-        both = np.concatenate((x_r, x_d))
+        both = np.concatenate((x_r, x_d))  # (2B, 2)
         loss_d = 0.0
         for _ in range(steps):
             activations = forward(self._layers, both)
-            logits = activations[-1].ravel()  # (2B,)
-            loss_d, *slopes = self._loss.discriminator(logits[: len(x_r)], logits[len(x_r) :])
-            backward(self._layers, activations, np.concatenate(slopes)[:, None], self._gradient_layers)
+            loss_d, slope = self._loss.discriminator(activations[-1].ravel(), len(x_r))
+            backward(self._layers, activations, slope[:, None], self._gradient_layers)
             self.adam.step(self.parameters, self._gradient, self._terms.lr)
         activations = forward(self._layers, x_g)
         loss_g, slope = self._loss.generator(activations[-1].ravel())

@@ -1,7 +1,7 @@
 """How good and how varied generated points are, held against the mixture itself.
 
-None of the scores tells everything: one perfect mode has full quality, and points strewn everywhere are nearer to the
-ring than points of half the modes.
+None of the scores tells everything: one perfect mode has full quality, and points strewn evenly over the square are
+nearer to the ring than half of it is.
 """
 
 from __future__ import annotations
