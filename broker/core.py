@@ -312,7 +312,7 @@ class HubCore:
     # --- what follows from the facts ------------------------------------------------------------------------------
 
     def _settle(self, now: Nanos) -> list[Effect]:
-        effects = self._sweep(now)
+        effects = self._sweep(now) if now >= self._sweep_at else []
         if self.phase is Phase.WAITING and len(self.members.live) >= self.settings.hub.nodes_min:
             self.phase, self.started_at = Phase.TRAINING, now
             effects.append(Note("started", f"{len(self.members.live)} node(s) are there"))
@@ -328,8 +328,6 @@ class HubCore:
         return effects
 
     def _sweep(self, now: Nanos) -> list[Effect]:
-        if now < self._sweep_at:
-            return []
         late = now - self._sweep_at
         changes = self.members.sweep(now, Nanos(late if late > nanos(SWEEP_LATE_S) else 0))
         self._sweep_at = Nanos(now + nanos(SWEEP_S))

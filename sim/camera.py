@@ -9,6 +9,8 @@ from collections import deque
 from collections.abc import MutableSequence
 from typing import Any
 
+from sim.links import Fate
+
 BEFORE_NS = 3_000_000_000  # what is filmed before the moment
 AFTER_NS = 500_000_000  # and after it
 FILMED_MAX = 20_000  # events, and messages, on either side of the moment; a diagram shows far fewer
@@ -56,23 +58,22 @@ class Camera:
         if rows is not None:
             rows.append({"t": now / 1e9, "who": who, "what": what})
 
-    def message(self, now: int, source: str, target: str, what: str, fate: tuple[int, ...] | str) -> None:
+    def message(self, now: int, source: str, target: str, what: str, fate: Fate) -> None:
         """A message is sent; each copy is one entry."""
         if not self.from_ns <= now <= self.to_ns:
             return
         rows = self._messages.of(now, self.at_ns)
         if rows is None:
             return
-        arrivals: tuple[int | None, ...] = (None,) if isinstance(fate, str) else fate
-        for arrival in arrivals:
+        for arrival in fate if isinstance(fate, tuple) else (fate,):
             rows.append(
                 {
                     "sent_s": now / 1e9,
-                    "arrived_s": None if arrival is None else arrival / 1e9,
+                    "arrived_s": None if isinstance(arrival, str) else arrival / 1e9,
                     "from": source,
                     "to": target,
                     "what": what,
-                    "fate": fate if isinstance(fate, str) else "arrived",
+                    "fate": arrival if isinstance(arrival, str) else "arrived",
                 }
             )
 

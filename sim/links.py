@@ -26,6 +26,9 @@ HEALED_QUANTILE = 0.99  # of its latency: what takes longer than that is a fault
 REORDER_FACTOR = 3.0  # what is overtaken takes so many times its latency more
 
 
+Fate = int | tuple[int, int] | str  # of a message: when it arrives, when both copies do, or why it never does
+
+
 @dataclass(frozen=True, slots=True)
 class Terms:
     """The terms of one way, with every question answered. `plain`: nothing but latency."""
@@ -122,8 +125,8 @@ class Way:
         latency = self.terms.latency
         self.constant = int(latency.value) if isinstance(latency, Constant) else None
 
-    def carry(self, size: int, now: int) -> tuple[int, ...] | str:
-        """The times at which copies of a message of `size` bytes arrive, or why none does."""
+    def carry(self, size: int, now: int) -> Fate:
+        """What becomes of a message of `size` bytes."""
         n = self.sent * DRAWS
         self.sent += 1
         if self.cuts:
@@ -136,9 +139,9 @@ class Way:
         if at < self.held_until:
             at = self.held_until
         self.last_at = at
-        return (at,)
+        return at
 
-    def _carry(self, size: int, now: int, n: int) -> tuple[int, ...] | str:
+    def _carry(self, size: int, now: int, n: int) -> Fate:
         terms = self.terms
         if terms.loss and draw(self.key, n + 1) < terms.loss:
             return "loss"
@@ -151,12 +154,12 @@ class Way:
         latency = self._latency(n)
         if terms.reorder and draw(self.key, n + 2) < terms.reorder:
             late = left_at + latency + round(REORDER_FACTOR * latency * draw(self.key, n + 3))
-            return (max(late, self.held_until),)
+            return max(late, self.held_until)
         at = max(left_at + latency, self.last_at, self.held_until)
         self.last_at = at
         if terms.duplicate and draw(self.key, n + 4) < terms.duplicate:
             return at, at + terms.latency.at(draw(self.key, n + 5))
-        return (at,)
+        return at
 
     def _latency(self, n: int) -> int:
         u = draw(self.key, n)

@@ -114,15 +114,21 @@ class Post:
             name = letter.connection.peer.node
             ends = (name, HUB.node) if letter.to_hub else (HUB.node, name)
             world.camera.message(world.now, *ends, label(letter.event), fate)
-        if isinstance(fate, str):
+        if isinstance(fate, int):
+            self._put(fate, target, letter)
+        elif isinstance(fate, tuple):
+            counts.duplicated += letter.size
+            for at in fate:
+                self._put(at, target, letter)
+        else:
             world.trace.lost(fate)
             counts.drop(fate, letter.size)
-            return
-        if len(fate) > 1:
-            counts.duplicated += letter.size * (len(fate) - 1)
-        back_at = world.hub_back_at if letter.to_hub else None  # until then it waits in the node's outbox
-        for at in fate:
-            world.push(at if back_at is None or back_at < at else back_at, self._arrives, target, letter)
+
+    def _put(self, at: int, target: Machine, letter: Letter) -> None:
+        world = self._world
+        if letter.to_hub and world.hub_back_at is not None:
+            at = max(at, world.hub_back_at)  # until then it waits in the node's outbox
+        world.push(at, self._arrives, target, letter)
 
     def _arrive(self, machine: Machine, letter: Any) -> None:
         world = self._world

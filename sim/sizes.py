@@ -21,22 +21,26 @@ class Sizes:
     """Of the messages of one world: what was measured in another one must not show in this."""
 
     def __init__(self) -> None:
-        self._known: dict[object, int] = {}
+        self._of_kind: dict[type, int] = {}  # where all are of one size
+        self._of_shape: dict[tuple[object, ...], int] = {}
 
     def of(self, message: Message | Garbled) -> int:
         """Bytes of all frames."""
-        key = _key(message)
-        size = self._known.get(key)
-        if size is None:
-            size = self._known[key] = GARBLED_BYTES if isinstance(message, Garbled) else _measure(message)
+        size = self._of_kind.get(type(message))
+        if size is not None:
+            return size
+        if isinstance(message, Task):
+            return self._shaped((message.x_g.shape, message.y_g is None), message)
+        if isinstance(message, Feedback):
+            return self._shaped(message.feedback.shape, message)
+        size = self._of_kind[type(message)] = GARBLED_BYTES if isinstance(message, Garbled) else _measure(message)
         return size
 
-
-def _key(message: Message | Garbled) -> object:
-    kind = type(message)
-    if isinstance(message, Task):
-        return kind, message.x_g.shape, message.y_g is None
-    return (kind, message.feedback.shape) if isinstance(message, Feedback) else kind
+    def _shaped(self, shape: tuple[object, ...], message: Task | Feedback) -> int:
+        size = self._of_shape.get(shape)
+        if size is None:
+            size = self._of_shape[shape] = _measure(message)
+        return size
 
 
 def _measure(message: Message) -> int:

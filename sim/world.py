@@ -327,14 +327,14 @@ class World:
 
     def handle(self, machine: Machine, event: Event) -> None:
         """Let a machine's core handle an event and carry out what it decides."""
-        process = machine.process
+        process, now = machine.process, self.now
         assert process is not None
         self.events += 1
-        self.trace.event(self.now, machine.name, event)
+        self.trace.event(now, machine.name, event)
         if self.camera is not None:
-            self.camera.event(self.now, machine.name, label(event))
+            self.camera.event(now, machine.name, label(event))
         try:
-            effects = process.core.handle(event, machine.local(self.now))
+            effects = process.core.handle(event, machine.local(now))
         except Exception:  # noqa: BLE001  (a core that raises is what we are looking for)
             self.watch.broke(self, machine, event, traceback.format_exc(limit=-3))
             machine.process = None

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from itertools import pairwise
 from typing import Any
 
 import pytest
 
 from sim.chance import draw, stream
-from sim.links import Line, Way, overlay
-from sim.scenario.distributions import Constant, Uniform
+from sim.links import Fate, Line, Way, overlay
+from sim.scenario.distributions import Constant, Pareto, Uniform
 from sim.scenario.quantities import BitRate, ByteCount, Duration
 from sim.scenario.values import Burst, LinkTerms
 
@@ -25,22 +24,28 @@ def way(key: str = "way", port: Line | None = None, **terms: Any) -> Way:
     return Way(stream(7, key), {-1: LinkTerms(**(plain | terms))}, port or Line(None))
 
 
-def fates(one: Way, count: int, size: int = 100, every: int = MS) -> list[tuple[int, ...] | str]:
+def fates(one: Way, count: int, size: int = 100, every: int = MS) -> list[Fate]:
     return [one.carry(size, at * every) for at in range(count)]
 
 
+def times(of: list[Fate]) -> list[int]:
+    """When all those arrive that must arrive once."""
+    arrivals = [fate for fate in of if isinstance(fate, int)]
+    assert len(arrivals) == len(of)
+    return arrivals
+
+
 def test_a_plain_link_only_delays() -> None:
-    assert fates(way(), 3) == [(10 * MS,), (11 * MS,), (12 * MS,)]
+    assert fates(way(), 3) == [10 * MS, 11 * MS, 12 * MS]
 
 
 def test_jitter_does_not_make_messages_overtake_each_other() -> None:
-    arrivals = [fate[0] for fate in fates(way(latency=Uniform(Duration(0), Duration(50 * MS))), 500) if fate != "loss"]
-    assert all(isinstance(at, int) for at in arrivals)
+    arrivals = times(fates(way(latency=Uniform(Duration(0), Duration(50 * MS))), 500))
     assert all(earlier <= later for earlier, later in pairwise(arrivals))
 
 
 def test_reordered_messages_are_overtaken() -> None:
-    arrivals = [fate[0] for fate in fates(way(reorder=0.2), 500)]
+    arrivals = times(fates(way(reorder=0.2), 500))
     assert any(earlier > later for earlier, later in pairwise(arrivals))
 
 
@@ -61,14 +66,25 @@ def test_loss_in_bursts_comes_in_bursts() -> None:
 
 
 def test_a_duplicate_arrives_no_earlier_than_the_first_copy() -> None:
-    copies = Counter(len(fate) for fate in fates(way(duplicate=0.3), MANY))
-    assert copies[2] / MANY == pytest.approx(0.3, rel=0.1)
-    assert all(fate[0] <= fate[1] for fate in fates(way(duplicate=1.0), 100))
+    doubled = sum(isinstance(fate, tuple) for fate in fates(way(duplicate=0.3), MANY))
+    assert doubled / MANY == pytest.approx(0.3, rel=0.1)
+    always = [fate for fate in fates(way(duplicate=1.0), 100) if isinstance(fate, tuple)]
+    assert len(always) == 100
+    assert all(first <= second for first, second in always)
+
+
+def test_a_healed_way_loses_nothing_and_cuts_the_tail_of_its_latency() -> None:
+    healed = way(latency=Pareto(Duration(MS), 1.0), loss=0.3)
+    healed.heal()
+    delays = [at - count * S for count, at in enumerate(times(fates(healed, MANY, every=S)))]
+    assert max(delays) == pytest.approx(100 * MS, rel=0.01)
+    sick = way(latency=Pareto(Duration(MS), 1.0))
+    assert max(at - count * S for count, at in enumerate(times(fates(sick, MANY, every=S)))) > S
 
 
 def test_a_rate_makes_messages_wait_for_each_other() -> None:
     one = way(rate=BitRate(8_000_000))  # a byte per microsecond
-    assert [one.carry(1_000_000, 0), one.carry(1_000_000, 0)] == [(S + 10 * MS,), (2 * S + 10 * MS,)]
+    assert [one.carry(1_000_000, 0), one.carry(1_000_000, 0)] == [S + 10 * MS, 2 * S + 10 * MS]
 
 
 def test_what_does_not_fit_the_queue_is_dropped() -> None:
@@ -79,13 +95,13 @@ def test_what_does_not_fit_the_queue_is_dropped() -> None:
 def test_ways_share_the_hubs_port() -> None:
     port = Line(8_000_000)
     one, other = way("one", port), way("other", port)
-    assert (one.carry(1_000_000, 0), other.carry(1_000_000, 0)) == ((S + 10 * MS,), (2 * S + 10 * MS,))
+    assert (one.carry(1_000_000, 0), other.carry(1_000_000, 0)) == (S + 10 * MS, 2 * S + 10 * MS)
 
 
 def test_a_clogged_way_lets_everything_through_in_order_when_it_ends() -> None:
     one = way()
     one.held_until = S
-    assert [one.carry(1, 0), one.carry(1, MS), one.carry(1, S)] == [(S,), (S,), (S + 10 * MS,)]
+    assert [one.carry(1, 0), one.carry(1, MS), one.carry(1, S)] == [S, S, S + 10 * MS]
 
 
 def test_a_cut_way_loses_everything_until_every_cut_is_mended() -> None:
@@ -95,7 +111,7 @@ def test_a_cut_way_loses_everything_until_every_cut_is_mended() -> None:
     one.cuts -= 1
     assert one.carry(1, 0) == "partition"
     one.cuts -= 1
-    assert one.carry(1, 0) == (10 * MS,)
+    assert one.carry(1, 0) == 10 * MS
 
 
 def test_faults_lie_over_each_other_and_each_ends_on_its_own() -> None:
@@ -106,7 +122,7 @@ def test_faults_lie_over_each_other_and_each_ends_on_its_own() -> None:
     one.lift(1)
     assert one.carry(1, 0) == "loss"
     one.lift(2)
-    assert one.carry(1, S) == (S + 10 * MS,)
+    assert one.carry(1, S) == S + 10 * MS
 
 
 def test_the_fate_of_a_message_hangs_on_its_count_alone() -> None:

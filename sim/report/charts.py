@@ -53,6 +53,7 @@ SCORE_WORDS = {
     "label_total_variation": "total variation of labels, lower is better",
     "kid": "KID of classifier features, lower is better",
     "sliced_wasserstein": "sliced Wasserstein distance, lower is better",
+    "quality": "share of points near a mode, higher is better",
 }
 
 
