@@ -11,7 +11,7 @@ from broker.jobs import Step, Stepped
 from broker.steprule import staleness_weight
 from mdgan_edge.actors import Effect, Event, Finish, Garbled, JobDone, Note, Received, Run, Send, Tick
 from mdgan_edge.errors import ExitCode
-from mdgan_edge.messages import Bye, Feedback, Hello, NodeId, Receipt, Task, Tensor, Verdict, Welcome
+from mdgan_edge.messages import Bye, ByeAck, Error, Feedback, Hello, NodeId, Receipt, Task, Tensor, Verdict, Welcome
 from mdgan_edge.service import JOBS_MAX
 from mdgan_edge.settings import Settings, quorum_count, quota_count
 from nodes.core import NodeCore
@@ -133,6 +133,8 @@ class Checks:
         if self._replay is not None:
             self._replay.record(world, event, effects)
         message = event.message if isinstance(event, Received) else None
+        if isinstance(event, Received) and not isinstance(message, Hello):
+            self._answered(world, event, effects)
         if isinstance(message, Feedback):
             assert isinstance(event, Received)
             self._ledger.feedback += 1
@@ -158,6 +160,15 @@ class Checks:
                 if effect.what == "member":
                     self._look_at_gone(world, NodeId(effect.facts["node"]))
         self._look_at_queues(world)
+
+    def _answered(self, world: World, event: Received, effects: list[Effect]) -> None:
+        node, session = event.sender.node, event.header.session
+        if event.header.epoch == world.epoch and self._ledger.sessions.get(node) == session:
+            return
+        answers = [one.message for one in effects if isinstance(one, Send) and one.to == event.sender]
+        if not any(isinstance(answer, Error | ByeAck) for answer in answers):
+            what = f"{type(event.message).__name__} of epoch {event.header.epoch}, session {session} was taken for valid"
+            self._violated(world, "dead_incarnations_silent", node, what)
 
     def _look_at_gone(self, world: World, node: NodeId) -> None:
         member = None if world.hub_core is None else world.hub_core.members.get(node)

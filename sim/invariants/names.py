@@ -15,7 +15,7 @@ INVARIANTS: Mapping[str, str] = {
     "one_discriminator_each": "after the heal every member holds the discriminator that the hub says it owns",
     "queues_bounded": "the buffer, a node's tasks in hand and the jobs that wait stay within their named bounds",
     "credit_kept": "no node has more tasks in flight than its credit, and none that is gone has any",
-    "dead_incarnations_silent": "no work is sent to a session that is over",
+    "dead_incarnations_silent": "a session that is over is sent no work, and what it says is answered with an error",
     "samples_stay": "no private sample is in any message",
     "sound_feedback": "what reaches the optimiser is finite, of the batch's shape and within the clip bound",
     "weight_bounded": "no node has more of a step than its quota, and nothing weighs more than alpha allows",
