@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import re
 from collections.abc import Iterator
@@ -10,9 +11,14 @@ from typing import get_args
 
 import click
 import pytest
+from msgspec.structs import fields
 
 from mdgan_edge import config, messages
 from scripts import write_docs
+from sim.invariants.names import INVARIANTS, SOMETIMES
+from sim.scenario import values
+from sim.scenario.distributions import KINDS
+from sim.scenario.reading import shipped
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
@@ -110,3 +116,16 @@ def test_what_is_generated_is_up_to_date(name: str) -> None:
     path = DOCS / name
     told = path.read_text(encoding="utf-8") if path.exists() else ""
     assert told == write_docs.generated(path), "run: python -m scripts.write_docs"
+
+
+def test_every_fault_key_invariant_counter_and_scenario_is_in_docs_simulation() -> None:
+    text = read("docs/simulation.md")
+    assert [name for name, says in INVARIANTS.items() if f"| `{name}` | {says} |" not in text] == []
+    words = [*SOMETIMES, *shipped(), *get_args(values.Behaviour)]
+    for table in (values.LinkTerms, values.Device, values.Server, values.Churn, values.Expect, values.Heal):
+        words += [field.encode_name for field in fields(table)]
+    for kind in get_args(values.Fault):
+        words += [str(kind.__struct_config__.tag), *(field.encode_name for field in fields(kind))]
+    for kind in KINDS:
+        words += [kind.dist, *(field.name for field in dataclasses.fields(kind))]
+    assert [word for word in words if f"`{word}`" not in text and f"`{word} =" not in text] == []
