@@ -50,6 +50,7 @@ class Training:
         self._norms = admission.NormGuard(settings.clip_factor)
         self._hungry: dict[NodeId, None] = {}  # members that may be due a task
         self._next_task = 1
+        self._quota_of = (-1, 0)  # for so many live nodes
 
     @property
     def complete(self) -> bool:
@@ -82,7 +83,7 @@ class Training:
 
     def dispatch(self, now: Nanos) -> list[Dispatched]:
         """Tasks for every node that may have one."""
-        if self._batches is None:
+        if self._batches is None or not self._hungry:
             return []
         hungry, self._hungry = self._hungry, {}
         credit, quota = self._settings.credit, self._quota()
@@ -97,7 +98,10 @@ class Training:
 
     def _quota(self) -> int:
         """How many feedbacks of one node the next step may hold."""
-        return quota_count(self._settings.quota, quorum_count(self._settings.quorum, len(self._members.live)))
+        live = len(self._members.live)
+        if self._quota_of[0] != live:
+            self._quota_of = (live, quota_count(self._settings.quota, quorum_count(self._settings.quorum, live)))
+        return self._quota_of[1]
 
     def _give_task(self, member: Member, batches: tuple[Batch, ...], now: Nanos) -> Dispatched:
         turn = self._members.turn(member, self.version)

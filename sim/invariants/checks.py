@@ -167,7 +167,8 @@ class Checks:
             return
         answers = [one.message for one in effects if isinstance(one, Send) and one.to == event.sender]
         if not any(isinstance(answer, Error | ByeAck) for answer in answers):
-            what = f"{type(event.message).__name__} of epoch {event.header.epoch}, session {session} was taken for valid"
+            kind = type(event.message).__name__
+            what = f"{kind} of epoch {event.header.epoch}, session {session} was taken for valid"
             self._violated(world, "dead_incarnations_silent", node, what)
 
     def _look_at_gone(self, world: World, node: NodeId) -> None:
