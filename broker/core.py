@@ -17,6 +17,7 @@ from broker.greeting import RunFacts
 from broker.jobs import BatchesMade, Evaluated, Stepped
 from broker.membership import Change, Member, Membership, MemberState
 from broker.ownership import Ownership
+from broker.shares import low_share
 from broker.training import Training
 from broker.turned_away import TurnedAway
 from mdgan_edge.actors import (
@@ -239,13 +240,17 @@ class HubCore:
         forgiven = _noted(self.members.forgive(member, now)) if verdict is not Verdict.DUPLICATE else []
         if verdict is None:
             return forgiven
-        self.verdicts[verdict] += 1
+        self._count(member, verdict)
         facts = {"node": member.node, "task": message.task_id, "verdict": verdict}
         effects = [*forgiven, self._send(member, Receipt(message.task_id, verdict))]
         if verdict is not Verdict.MALFORMED:
             return [*effects, Note("feedback_refused", verdict.value, facts)]
         why = "the feedback is not finite, or not of the shape of its batch; training goes on without it"
         return [*effects, Note("feedback_refused", why, facts, "warning"), *self._quarantine(member, now)]
+
+    def _count(self, member: Member, verdict: Verdict) -> None:
+        self.verdicts[verdict] += 1
+        member.tally.refused[verdict] += verdict is not Verdict.MERGED
 
     def _refused(self, member: Member, task_id: TaskId, reason: str, now: Nanos) -> list[Effect]:
         if task_id not in member.in_flight:
@@ -332,7 +337,8 @@ class HubCore:
         changes = self.members.sweep(now, Nanos(late if late > nanos(SWEEP_LATE_S) else 0))
         self._sweep_at = Nanos(now + nanos(SWEEP_S))
         self.training.look_at_all()
-        return [effect for change in changes for effect in _noted(change)]
+        behind = self.training.shares.behind(self.members)
+        return [*(change.note() for change in changes), *(low_share(member, part) for member, part in behind)]
 
     def _step(self, now: Nanos) -> list[Effect]:
         decision = self.training.decide(now)
@@ -361,9 +367,7 @@ class HubCore:
         for entry in entries:
             member = self.members.get(entry.contribution.node)
             assert member is not None
-            self.verdicts[verdict] += 1
-            if verdict is Verdict.MERGED:
-                member.tally.merge(self.training.version - entry.contribution.version)
+            self._count(member, verdict)
             if member.present:
                 effects.append(self._send(member, Receipt(entry.contribution.task_id, verdict)))
         return effects

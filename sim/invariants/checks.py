@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from broker.jobs import Step, Stepped
+from broker.shares import WEIGHT_MAX
 from broker.steprule import staleness_weight
 from mdgan_edge.actors import Effect, Event, Finish, Garbled, JobDone, Note, Received, Run, Send, Tick
 from mdgan_edge.errors import ExitCode
@@ -167,7 +168,9 @@ class Checks:
             return
         answers = [one.message for one in effects if isinstance(one, Send) and one.to == event.sender]
         if not any(isinstance(answer, Error | ByeAck) for answer in answers):
-            what = f"{type(event.message).__name__} of epoch {event.header.epoch}, session {session} was taken for valid"
+            what = (
+                f"{type(event.message).__name__} of epoch {event.header.epoch}, session {session} was taken for valid"
+            )
             self._violated(world, "dead_incarnations_silent", node, what)
 
     def _look_at_gone(self, world: World, node: NodeId) -> None:
@@ -273,14 +276,14 @@ class Checks:
             what = f"task {one.task_id}: shape {tensor.shape}, norm {norm}"
             self._violated(world, "sound_feedback", one.node, what)
             return
-        alpha = staleness_weight(self._training, staleness)
+        alpha = staleness_weight(self._training, staleness) * (WEIGHT_MAX if self._training.rate_fair else 1.0)
         if one.weight > alpha * (1 + ROUNDING):
             self._violated(world, "weight_bounded", one.node, f"weight {one.weight} is above alpha = {alpha}")
         bound = self._ledger.bounds.get(one.task_id, 0.0)
         if one.weight * norm > alpha * bound * (1 + ROUNDING):
             what = f"task {one.task_id} weighs {one.weight * norm:g}, the clip bound is {alpha * bound:g}"
             self._violated(world, "sound_feedback", one.node, what)
-        self.sometimes["clipped"] += one.weight < alpha * (1 - ROUNDING)
+        self.sometimes["clipped"] += not self._training.rate_fair and one.weight < alpha * (1 - ROUNDING)
 
     def _stepped(self, world: World, result: Stepped) -> None:
         core = world.last_hub_core

@@ -97,6 +97,7 @@ def _settings(rng: random.Random) -> dict[str, Any]:
         "training.staleness_policy": rng.choice(("block", "drop")),
         "training.staleness_max": rng.choice((0, 1, 2, 4, 8, 16)),
         "training.staleness_weight": rng.choice(("none", "inverse", "polynomial", "hinge")),
+        "training.rate_fair": rng.random() < 0.3,
         "training.credit": rng.randint(1, 4),
         "training.quota": rng.choice(("auto", "auto", 1, 3)),
         "training.clip_factor": rng.choice((0.0, 3.0, 10.0)),
