@@ -37,8 +37,9 @@ class Training:
         image_shape: tuple[int, int, int],
         members: Membership,
         ownership: Ownership,
+        version: Version,
     ) -> None:
-        self.version = Version(0)
+        self.version = version
         self.clipped = 0
         self.stepping = False
         self.making = False

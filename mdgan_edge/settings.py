@@ -65,6 +65,7 @@ class HubSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     lease_s: Positive = 10.0  # the least time a task may take
     death_timeout_s: Positive = 30.0  # a node that is silent for so long is dead to the hub
     evaluate_every: AtLeastOne = 200  # versions
+    checkpoint_every: AtLeastOne = 50  # versions; what a sudden death of the hub can cost
     samples: Annotated[int, msgspec.Meta(ge=10, le=100_000)] = 1000  # images per evaluation
     data: str = "none"  # real images for the scores: digits, npz:FILE, folder:DIR or none; of a swarm: its own data
 
