@@ -17,6 +17,7 @@ from mdgan_edge.messages import (
     Epoch,
     Error,
     ErrorCode,
+    Incarnation,
     NodeId,
     Ping,
     Pong,
