@@ -14,7 +14,6 @@ from mdgan_edge.messages import (
     DiscriminatorId,
     Epoch,
     HeldDiscriminator,
-    Hello,
     Incarnation,
     NodeId,
     Version,

@@ -314,15 +314,14 @@ def test_a_hub_killed_three_times_goes_on_each_time_with_every_node_and_its_disc
         by_hand.register(node)
     nodes = [by_hand.start_node(node, "--data", "digits", "--shard", "iid:0/8") for node in ("alice", "bob")]
     for _ in range(3):
-        before = steps_of(shells.folder / "run")
-        shells.until(lambda seen=len(before): len(steps_of(shells.folder / "run")) > seen + 12, "a dozen more steps")
+        seen = len(steps_of(shells.folder / "run"))
+        shells.until(lambda seen=seen: len(steps_of(shells.folder / "run")) > seen + 12, "a dozen more steps")
         owned = {node: by_hand.node(node)["discriminator"] for node in ("alice", "bob")}
-        hub.kill()
-        hub.wait()
+        shells.kill(hub)
         version = steps_of(shells.folder / "run")[-1]["version"]
         (shells.folder / "run/status.json").unlink()
         hub = by_hand.start_hub(*often, "--bind", endpoint)
-        shells.until(lambda: by_hand.node("bob").get("merged", 0) > 3, "both to take part again", 15)
+        shells.until(lambda: by_hand.node("bob").get("merged", 0) > 3, "both to take part again")
         resumed = [line for line in read(shells.folder / "run/journal.jsonl") if line["what"] == "resumed"][-1]
         assert version - 10 <= resumed["version"] <= version
         assert {node: by_hand.node(node)["discriminator"] for node in ("alice", "bob")} == owned
