@@ -5,6 +5,8 @@ An entry's life: admitted → added → taken by exactly one step, where it is m
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import msgspec
 
 from broker import admission, steprule
@@ -57,25 +59,38 @@ class FeedbackBuffer:
         self._entries = [entry for entry in self._entries if entry.contribution.node != node]
         return self._by_node.pop(node, 0)
 
-    def take(self, training: TrainingSettings, version: Version, live: int, oldest: Version) -> Taken:
-        """Empty the buffer into one step from `version`. `oldest`: the lowest version anybody still works on."""
+    def take(
+        self, training: TrainingSettings, version: Version, live: int, oldest: Version, omega: Callable[[NodeId], float]
+    ) -> Taken:
+        """Empty the buffer into one step from `version`.
+
+        `oldest`: the lowest version anybody still works on; `omega`: what a node's feedback weighs beside alpha.
+        """
         entries = sorted(self._entries, key=_merge_order)
         self._entries, self._by_node = [], {}
         merged = tuple(entry for entry in entries if not _stale(entry, training, version))
         stale = tuple(entry for entry in entries if _stale(entry, training, version))
-        return Taken(merged, stale, _step(merged, training, version, live, oldest) if merged else None)
+        return Taken(merged, stale, _step(merged, training, version, live, oldest, omega) if merged else None)
 
 
-def _step(merged: tuple[Entry, ...], training: TrainingSettings, version: Version, live: int, oldest: Version) -> Step:
+def _step(
+    merged: tuple[Entry, ...],
+    training: TrainingSettings,
+    version: Version,
+    live: int,
+    oldest: Version,
+    omega: Callable[[NodeId], float],
+) -> Step:
     given = [entry.contribution for entry in merged]
     alphas = [steprule.staleness_weight(training, version - one.version) for one in given]
+    weights = [alpha * omega(one.node) for one, alpha in zip(given, alphas, strict=True)]
     weighed = tuple(
-        Contribution(one.task_id, one.node, one.version, one.index, alpha * one.weight, one.feedback)
-        for one, alpha in zip(given, alphas, strict=True)
+        Contribution(one.task_id, one.node, one.version, one.index, weight * one.weight, one.feedback)
+        for one, weight in zip(given, weights, strict=True)
     )
     scale = steprule.lr_scale(training, len(merged), live, alphas)
     kept_from = Version(max(oldest, version + 1 - training.staleness_max))  # what is older could only be stale
-    return Step(version, weighed, sum(alphas), scale, kept_from)
+    return Step(version, weighed, sum(weights), scale, kept_from)
 
 
 def _stale(entry: Entry, training: TrainingSettings, version: Version) -> bool:

@@ -53,6 +53,9 @@ def init(folder: Path, as_json: bool) -> None:
 @state_option
 @click.option("--out", type=click.Path(path_type=Path), envvar="MDGAN_OUT", help="Run directory [runs/hub-SEED].")
 @click.option("--force", is_flag=True, help="Replace the run that --out holds.")
+@click.option(
+    "--resume", is_flag=True, help="Go on with the run that --out holds from its last checkpoint; start it if none is."
+)
 @click.option("--bind", help="Where to listen, such as tcp://0.0.0.0:5755.")
 @click.option("--nodes-min", type=int, help="Start training when so many nodes are there.")
 @click.option("--steps", type=int, help="Generator steps until the run is complete.")
@@ -67,12 +70,17 @@ def run(
     state: Path,
     out: Path | None,
     force: bool,
+    resume: bool,
     as_json: bool,
     file: Path | None,
     assignments: tuple[str, ...],
     **flags: Any,
 ) -> None:
-    """Train with whatever nodes come. TERM or Ctrl-C ends the run cleanly and keeps what was learned."""
+    """Train with whatever nodes come. TERM or Ctrl-C ends the run cleanly and keeps what was learned.
+
+    With --resume the same command line starts a run and, after a crash or a stop, goes on with it: so it can be what a
+    supervisor restarts.
+    """
     keys = {"steps": "training.steps", "seed": "training.seed", "mode": "mode"} | IMAGE_KEYS
     settings, explicit = gather(file, assignments, {keys.get(key, f"hub.{key}"): value for key, value in flags.items()})
     from broker.service import HubOptions, fit_to_data, run_hub
@@ -82,7 +90,8 @@ def run(
 
     HubStore(state).keys()
     settings, real = fit_to_data(settings, explicit)
-    options = HubOptions(state, lambda: RunDirectory.create(out, "hub", settings.training.seed, force), "hub")
+    make_run = RunDirectory.resume if resume else RunDirectory.create
+    options = HubOptions(state, lambda: make_run(out, "hub", settings.training.seed, force), "hub", resume)
     display = Display(sys.stderr if as_json else sys.stdout)
     with display:
         finish, report, directory = run_hub(settings, options, real, display.tell, display.show)

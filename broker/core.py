@@ -11,12 +11,15 @@ from typing import Any, Literal, assert_never
 
 from broker import greeting, steprule
 from broker.buffer import Entry
+from broker.checkpoints import Checkpoints
+from broker.entrance import Door, Entrance
 from broker.evaluations import Evaluations
 from broker.farewell import Farewell
 from broker.greeting import RunFacts
-from broker.jobs import BatchesMade, Evaluated, Stepped
+from broker.jobs import BatchesMade, Checkpointed, Evaluated, HubJob, Stepped
 from broker.membership import Change, Member, Membership, MemberState
 from broker.ownership import Ownership
+from broker.shares import low_share
 from broker.training import Training
 from broker.turned_away import TurnedAway
 from mdgan_edge.actors import (
@@ -47,11 +50,9 @@ from mdgan_edge.messages import (
     Bye,
     ByeAck,
     Error,
-    ErrorCode,
     Feedback,
     Hello,
     Message,
-    NodeId,
     Ping,
     Pong,
     Receipt,
@@ -82,12 +83,14 @@ class HubCore:
         self.facts = facts
         self.phase = Phase.WAITING
         self.members = Membership(settings.hub)
-        self.ownership = Ownership(facts.architecture)
-        self.training = Training(settings.training, facts.image_shape, self.members, self.ownership)
+        self.ownership = Ownership(facts.architecture, facts.owners)
+        self.training = Training(settings.training, facts.image_shape, self.members, self.ownership, facts.version)
         self.verdicts: dict[Verdict, int] = dict.fromkeys(Verdict, 0)
         self.garbled: dict[str, int] = {}
         self.turned_away = TurnedAway()
+        self.entrance = Entrance(settings, facts, self.members, self.ownership, self.training, self.verdicts)
         self.evaluations = Evaluations(settings.hub.evaluate_every)
+        self.checkpoints = Checkpoints(settings.hub.checkpoint_every, facts.run_id, facts.version)
         self.outcome: Literal["completed", "stopped", "failed"] = "failed"
         self.started_at: Nanos | None = None  # when training started
         self.ended_at: Nanos | None = None
@@ -95,7 +98,6 @@ class HubCore:
         self._farewell = Farewell()
         self._sweep_at = Nanos(now + nanos(SWEEP_S))
         self._reason: steprule.Reason | None = None
-        self._register = RegisterChanged(frozenset(), frozenset())  # what the operator wishes
 
     # --- the two calls --------------------------------------------------------------------------------------------
 
@@ -117,7 +119,7 @@ class HubCore:
             case Drain(reason):
                 effects += self._drain(reason)
             case RegisterChanged():
-                effects += self._register_changed(event)
+                effects += self.entrance.register_changed(event)
             case Tick():
                 pass
             case LinkDown():
@@ -139,7 +141,7 @@ class HubCore:
 
     def _received(self, event: Received, now: Nanos) -> list[Effect]:
         if isinstance(event.message, Hello):
-            return self._hello(event.sender, event.message, now)
+            return self.entrance.hello(event.sender, event.message, self._door, now)
         member = self.members.get(event.sender.node)
         if member is None or event.header != member.header or not member.present:
             return self._no_session(event)
@@ -172,39 +174,11 @@ class HubCore:
             case _:
                 return self._garbled(member.peer, "type", f"{type(message).__name__} is not for a hub", now)
 
-    def _hello(self, sender: Peer, hello: Hello, now: Nanos) -> list[Effect]:
-        refusal = self._hello_refusal(sender, hello)
-        if refusal is not None:
-            header = Header(epoch=self.facts.epoch)
-            who = {"node": sender.node, "code": refusal.code}
-            return [Send(sender, refusal, header), Note("refused", refusal.text, who, "warning")]
-        held = hello.discriminator if hello.run_id == self.facts.run_id else None
-        assigned = self.ownership.assign(sender.node, hello.incarnation, held)
-        known = self.members.get(sender.node)
-        if known is not None and hello.incarnation != known.incarnation:
-            self._fence(sender.node)  # nothing of a start that is over takes effect
-        warm_up = self._warm_up() if assigned.action == "init" else None
-        mine = (assigned.discriminator_id, assigned.hop)
-        member = self.members.join(sender, hello, mine, warm_up, now)
-        member.header = Header(self.facts.epoch, member.session)
-        self.training.look_at(member.node)
-        welcome = self._send(member, greeting.welcome(member.node, assigned, self.settings, self.facts))
-        asked_to_leave = self._ask_to_leave(member) if member.node in self._register.drained else []
-        return [welcome, greeting.joined(member, assigned, hello), *asked_to_leave]
-
-    def _fence(self, node: NodeId) -> None:
-        """What this node gave and no step has taken is not to be merged."""
-        self.verdicts[Verdict.FENCED] += self.training.purge(node)
-
-    def _warm_up(self) -> int:
-        """What joins before the start begins with everybody else and needs none."""
-        return 0 if self.phase is Phase.WAITING else self.settings.training.warm_up_tasks
-
-    def _hello_refusal(self, sender: Peer, hello: Hello) -> Error | None:
-        if self.phase in (Phase.FINISHING, Phase.OVER):
-            return Error(ErrorCode.SHUTDOWN, "the run is over", fatal=True)
-        revoked = sender.node in self._register.revoked
-        return greeting.refusal(hello, self.members.get(sender.node), revoked, self.settings, self.facts)
+    @property
+    def _door(self) -> Door:
+        if self.phase is Phase.WAITING:
+            return Door.BEFORE_THE_START
+        return Door.OPEN if self.phase is Phase.TRAINING else Door.SHUT
 
     def _no_session(self, event: Received) -> list[Effect]:
         if isinstance(event.message, Feedback):
@@ -239,13 +213,17 @@ class HubCore:
         forgiven = _noted(self.members.forgive(member, now)) if verdict is not Verdict.DUPLICATE else []
         if verdict is None:
             return forgiven
-        self.verdicts[verdict] += 1
+        self._count(member, verdict)
         facts = {"node": member.node, "task": message.task_id, "verdict": verdict}
         effects = [*forgiven, self._send(member, Receipt(message.task_id, verdict))]
         if verdict is not Verdict.MALFORMED:
             return [*effects, Note("feedback_refused", verdict.value, facts)]
         why = "the feedback is not finite, or not of the shape of its batch; training goes on without it"
         return [*effects, Note("feedback_refused", why, facts, "warning"), *self._quarantine(member, now)]
+
+    def _count(self, member: Member, verdict: Verdict) -> None:
+        self.verdicts[verdict] += 1
+        member.tally.refused[verdict] += verdict is not Verdict.MERGED
 
     def _refused(self, member: Member, task_id: TaskId, reason: str, now: Nanos) -> list[Effect]:
         if task_id not in member.in_flight:
@@ -261,22 +239,6 @@ class HubCore:
         self.phase, self.outcome = Phase.FINISHING, "stopped"
         return [Note("stopping", reason)]
 
-    def _register_changed(self, register: RegisterChanged) -> list[Effect]:
-        self._register = register  # kept for those that say HELLO later
-        effects: list[Effect] = []
-        for member in self.members:
-            if member.node in register.revoked and member.state is not MemberState.REVOKED:
-                effects.append(self._send(member, Error(ErrorCode.FORBIDDEN, "revoked at the hub", fatal=True)))
-                effects += _noted(self.members.end(member, MemberState.REVOKED, "revoked by the operator"))
-                self._fence(member.node)
-            elif member.node in register.drained and member.present and not member.draining:
-                effects += self._ask_to_leave(member)
-        return effects
-
-    def _ask_to_leave(self, member: Member) -> list[Effect]:
-        self.members.drain(member)
-        return [self._send(member, Bye("drain")), Note("draining", "asked by the operator", {"node": member.node})]
-
     # --- results --------------------------------------------------------------------------------------------------
 
     def _job_done(self, result: Any) -> list[Effect]:
@@ -287,11 +249,13 @@ class HubCore:
             case Stepped():
                 self.training.stepped(result)
                 figures = {"version": result.version, "gradient_norm": result.gradient_norm, "seconds": result.seconds}
-                return [Measure("stepped", figures), *self._evaluate_if_due()]
+                return [Measure("stepped", figures), *self._look_and_keep()]
             case Evaluated(version, scores, _, trouble):
                 self.evaluations.done(result)
                 lost = [Note("not_saved", trouble, {"version": version}, "warning")] if trouble else []
                 return [Measure("evaluated", {"version": version, **scores}), *lost]
+            case Checkpointed():
+                return self.checkpoints.done(result)
             case _:
                 raise AssertionError(f"not a result of a hub's job: {result!r}")
 
@@ -303,16 +267,20 @@ class HubCore:
         self._why_failed = f"{what}: try a lower training.lr_generator"
         return [Note("diverged", self._why_failed, level="warning")]
 
-    def _evaluate_if_due(self) -> list[Effect]:
+    def _look_and_keep(self) -> list[Effect]:
+        """Evaluate and write a checkpoint where these are due."""
         if self.phase is not Phase.TRAINING or self.training.complete:
             return []
-        job = self.evaluations.due(self.training.version)
-        return [*self._make_batches(), Run(job)] if job else []  # batches first: nodes work meanwhile
+        version = self.training.version
+        jobs = [job for job in (self.evaluations.due(version), self.checkpoints.due(version)) if job]
+        return [*self._make_batches(), *map(Run, jobs)] if jobs else []  # batches first: nodes work meanwhile
 
     # --- what follows from the facts ------------------------------------------------------------------------------
 
     def _settle(self, now: Nanos) -> list[Effect]:
         effects = self._sweep(now) if now >= self._sweep_at else []
+        if self.phase is Phase.WAITING and self.training.complete:
+            self.phase, self.outcome = Phase.FINISHING, "completed"  # it died just before its end
         if self.phase is Phase.WAITING and len(self.members.live) >= self.settings.hub.nodes_min:
             self.phase, self.started_at = Phase.TRAINING, now
             effects.append(Note("started", f"{len(self.members.live)} node(s) are there"))
@@ -332,7 +300,8 @@ class HubCore:
         changes = self.members.sweep(now, Nanos(late if late > nanos(SWEEP_LATE_S) else 0))
         self._sweep_at = Nanos(now + nanos(SWEEP_S))
         self.training.look_at_all()
-        return [effect for change in changes for effect in _noted(change)]
+        behind = self.training.shares.behind(self.members)
+        return [*(change.note() for change in changes), *(low_share(member, part) for member, part in behind)]
 
     def _step(self, now: Nanos) -> list[Effect]:
         decision = self.training.decide(now)
@@ -361,9 +330,7 @@ class HubCore:
         for entry in entries:
             member = self.members.get(entry.contribution.node)
             assert member is not None
-            self.verdicts[verdict] += 1
-            if verdict is Verdict.MERGED:
-                member.tally.merge(self.training.version - entry.contribution.version)
+            self._count(member, verdict)
             if member.present:
                 effects.append(self._send(member, Receipt(entry.contribution.task_id, verdict)))
         return effects
@@ -375,12 +342,12 @@ class HubCore:
         return [self._send(given.member, given.task) for given in self.training.dispatch(now)]
 
     def _finish(self, now: Nanos) -> list[Effect]:
-        if self.training.stepping or self.training.making or self.evaluations.busy:
+        if self.training.stepping or self.training.making or self.evaluations.busy or self.checkpoints.busy:
             return []
         if self.ended_at is None:
             self.ended_at = now
-        if job := self.evaluations.final(self.training.version):
-            return [Run(job)]
+        if last := self._last_jobs():
+            return list(map(Run, last))
         if farewells := self._farewell.say(self.members, now):
             return [self._send(member, Bye(self.outcome)) for member in farewells]
         if self._farewell.awaits(self.members, now):
@@ -389,6 +356,11 @@ class HubCore:
         if self.outcome == "failed":
             return [Finish(ExitCode.UNEXPECTED, "failed", self._why_failed)]
         return [Finish(ExitCode.OK, self.outcome, f"{self.outcome} at version {self.training.version}")]
+
+    def _last_jobs(self) -> list[HubJob]:
+        version = self.training.version
+        kept = self.checkpoints.final(version) if self.outcome != "failed" else None
+        return [job for job in (kept, self.evaluations.final(version)) if job]
 
     def _send(self, member: Member, message: Message) -> Send:
         return Send(member.peer, message, member.header)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from broker.membership import Member
+from broker.ownership import Owner
 from mdgan_edge.actors import Note
 from mdgan_edge.messages import (
     PROTOCOL_VERSION,
@@ -15,9 +16,12 @@ from mdgan_edge.messages import (
     Hello,
     NodeId,
     NodeTerms,
+    Version,
     Welcome,
 )
 from mdgan_edge.settings import Settings
+
+START = Version(0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +32,11 @@ class RunFacts:
     epoch: Epoch
     architecture: str  # fingerprint of the discriminator
     image_shape: tuple[int, int, int]  # (channels, height, width)
+    version: Version = START  # where the generator stands: that of the checkpoint, after a restart
+    owners: tuple[Owner, ...] = ()  # as an earlier process of the same run left them
 
 
-def refusal(hello: Hello, member: Member | None, revoked: bool, settings: Settings, facts: RunFacts) -> Error | None:
+def refusal(hello: Hello, known: Owner | None, revoked: bool, settings: Settings, facts: RunFacts) -> Error | None:
     """Why this node cannot come in, in words for its operator; None if it can."""
     if not hello.protocol_min <= PROTOCOL_VERSION <= hello.protocol_max:
         theirs = f"{hello.protocol_min} to {hello.protocol_max}"
@@ -38,7 +44,7 @@ def refusal(hello: Hello, member: Member | None, revoked: bool, settings: Settin
         return Error(ErrorCode.VERSION, text, fatal=True)
     if revoked:
         return Error(ErrorCode.FORBIDDEN, "this node was revoked at the hub", fatal=True)
-    if member is not None and hello.incarnation < member.incarnation:
+    if known is not None and hello.incarnation < known.incarnation:
         text = "a newer start of this node has taken over: is the same --state folder used twice?"
         return Error(ErrorCode.SUPERSEDED, text, fatal=True)
     text_or_none = _misfit(hello, settings, facts)

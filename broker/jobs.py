@@ -86,5 +86,19 @@ class Evaluated(msgspec.Struct, frozen=True, gc=False):
     seconds: float
 
 
-HubJob = MakeBatches | Step | Evaluate
-HubResult = BatchesMade | Stepped | Evaluated
+class Checkpoint(msgspec.Struct, frozen=True, gc=False):
+    """Keep all that is needed to go on from `version` should the hub die."""
+
+    version: Version
+    run_id: str
+
+
+class Checkpointed(msgspec.Struct, frozen=True, gc=False):
+    """It is on disk, unless `trouble` says why not; then the one before still is."""
+
+    version: Version
+    trouble: str | None
+
+
+HubJob = MakeBatches | Step | Evaluate | Checkpoint
+HubResult = BatchesMade | Stepped | Evaluated | Checkpointed

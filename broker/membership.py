@@ -7,7 +7,7 @@ the operator → REVOKED. HELLO brings it back to ACTIVE, from REVOKED only if t
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -15,7 +15,7 @@ from enum import StrEnum
 import msgspec
 
 from mdgan_edge.actors import Header, Nanos, Note, Peer, nanos
-from mdgan_edge.messages import DiscriminatorId, Hello, Incarnation, NodeId, Session, TaskId, Version
+from mdgan_edge.messages import DiscriminatorId, Hello, Incarnation, NodeId, Session, TaskId, Verdict, Version
 from mdgan_edge.settings import HubSettings
 
 CLOSED_TASKS_MAX = 64  # per member: how many ended tasks are remembered to tell a duplicate from a late answer
@@ -74,12 +74,15 @@ class Tally:
 
     tasks: int = 0  # answered
     merged: int = 0
+    weight: float = 0.0  # of all that was merged: the sum of its parts of every step
+    refused: Counter[Verdict] = field(default_factory=Counter)  # feedback that was not merged, by reason
     staleness_sum: int = 0
     staleness_max: int = 0
     rejoined: int = 0
 
-    def merge(self, staleness: int) -> None:
+    def merge(self, staleness: int, weight: float) -> None:
         self.merged += 1
+        self.weight += weight
         self.staleness_sum += staleness
         self.staleness_max = max(self.staleness_max, staleness)
 

@@ -5,21 +5,45 @@ Born at a first HELLO, kept while its owner says that it still holds it, replace
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+import msgspec
+
 from mdgan_edge.messages import AssignedDiscriminator, DiscriminatorId, HeldDiscriminator, Incarnation, NodeId
 
 
-class Ownership:
-    """The register of discriminators of one run."""
+class Owner(msgspec.Struct, frozen=True, gc=False):
+    """What outlives the hub's process: a node, which start of it was last let in, and the discriminator it owns."""
 
-    def __init__(self, architecture: str) -> None:
+    node: NodeId
+    incarnation: Incarnation
+    discriminator_id: DiscriminatorId
+    hop: int
+
+
+class Ownership:
+    """The register of discriminators of one run. `owners`: as an earlier process of the hub left it."""
+
+    def __init__(self, architecture: str, owners: Iterable[Owner] = ()) -> None:
         self.architecture = architecture
         self._owned: dict[NodeId, tuple[DiscriminatorId, int]] = {}
         self._assigned_in: dict[NodeId, Incarnation] = {}
+        self._started: dict[NodeId, Incarnation] = {}  # the last start that was let in
         self._born = 0
+        for owner in owners:
+            self._owned[owner.node] = (owner.discriminator_id, owner.hop)
+            self._assigned_in[owner.node] = self._started[owner.node] = owner.incarnation
+            self._born = max(self._born, _number(owner.discriminator_id))
+
+    def owner(self, node: NodeId) -> Owner | None:
+        """What is to be remembered of a node."""
+        mine = self._owned.get(node)
+        return None if mine is None else Owner(node, self._started[node], *mine)
 
     def assign(self, node: NodeId, incarnation: Incarnation, held: HeldDiscriminator | None) -> AssignedDiscriminator:
         """What a node that says HELLO is to own; `held` counts only if it is of this run."""
         mine = self._owned.get(node)
+        self._started[node] = incarnation
         if mine is not None and held is not None and self._is_mine(mine, held):
             return AssignedDiscriminator(*mine, action="keep")
         if mine is None or self._assigned_in[node] != incarnation:  # else this HELLO is said again
@@ -36,3 +60,7 @@ class Ownership:
     def _next_id(self, node: NodeId) -> DiscriminatorId:
         self._born += 1
         return DiscriminatorId(f"d{self._born}-{node}")
+
+
+def _number(discriminator_id: DiscriminatorId) -> int:
+    return int(discriminator_id[1:].partition("-")[0])

@@ -51,18 +51,21 @@ def status_report(core: HubCore, now: Nanos) -> dict[str, Any]:
 
 def nodes_report(core: HubCore) -> dict[str, Any]:
     """Every node that ever joined, by id."""
-    total = sum(member.tally.merged for member in core.members)
     members = sorted(core.members, key=lambda member: member.node)
-    return {member.node: _node(member, total) for member in members}
+    merged = sum(member.tally.merged for member in members)
+    weight = sum(member.tally.weight for member in members)
+    return {member.node: _node(member, merged, weight) for member in members}
 
 
-def _node(member: Member, total: int) -> dict[str, Any]:
+def _node(member: Member, merged: int, weight: float) -> dict[str, Any]:
     tally = member.tally
     return {
         "state": member.state.value,
         "tasks": tally.tasks,
         "merged": tally.merged,
-        "share": tally.merged / total if total else 0.0,
+        "share": tally.merged / merged if merged else 0.0,
+        "weighted_share": tally.weight / weight if weight else 0.0,
+        "refused": {verdict.value: count for verdict, count in sorted(tally.refused.items()) if count},
         "staleness_mean": tally.staleness_sum / tally.merged if tally.merged else None,
         "staleness_max": tally.staleness_max if tally.merged else None,
         "rejoined": tally.rejoined,

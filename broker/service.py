@@ -13,8 +13,9 @@ from typing import Any, Literal
 import torch
 from msgspec.structs import replace
 
+from broker.checkpoint_files import SavedCheckpoint, newest_checkpoint
 from broker.core import HubCore
-from broker.greeting import RunFacts
+from broker.greeting import START, RunFacts
 from broker.report import run_report, status_report
 from broker.store import HubStore
 from broker.trainer import NO_REAL_IMAGES, HubTrainer
@@ -22,6 +23,7 @@ from mdgan_edge.actors import Finish, Note, RegisterChanged
 from mdgan_edge.config import dump_toml
 from mdgan_edge.data.images import Images
 from mdgan_edge.data.sources import load
+from mdgan_edge.errors import ConfigurationError
 from mdgan_edge.gan.models import architecture, build_discriminator, resolve
 from mdgan_edge.gan.scores import Scorer
 from mdgan_edge.journal import Journal
@@ -42,6 +44,7 @@ class HubOptions:
     state: Path
     make_run: Callable[[], RunDirectory]  # called when all that can be wrong before is right
     name: str
+    resume: bool = False  # go on from the run's last checkpoint, if it has one
 
 
 Real = tuple[Images, Images]  # (train, test): what the hub may look at for its scores
@@ -80,21 +83,32 @@ def run_hub(
     HubEndpoint(settings.hub.bind, keys, store.lookup).close()  # a port in use is to be known before anything is made
     run = options.make_run()
     lock = run.lock()
-    write_atomic(run.config, dump_toml(settings).encode())
     now = clock()
     journal, metrics = (Journal(path, now / 1e9) for path in (run.journal, run.metrics))
     recorder = FileRecorder(journal, metrics, tell)
+    saved = _resumed(settings, run, recorder) if options.resume else None
+    write_atomic(run.config, dump_toml(settings).encode())
     scorer = _scorer(settings, options, real, recorder)
     endpoint = HubEndpoint(settings.hub.bind, keys, store.lookup)
+    run_id = saved.run_id if saved else f"{options.name}-{secrets.token_hex(4)}"
     facts = RunFacts(
-        run_id=f"{options.name}-{secrets.token_hex(4)}",
+        run_id=run_id,
         epoch=store.next_epoch(),
         architecture=architecture(build_discriminator(settings.model, seed=0)),
         image_shape=(settings.model.channels, settings.model.image_size, settings.model.image_size),
+        version=saved.version if saved else START,
+        owners=store.owners(run_id),
     )
     core = HubCore(settings, facts, clock())
-    trainer = HubTrainer(settings, run, scorer)
-    service = Service(core, trainer, endpoint, recorder, lambda now: _status(core, endpoint, now))
+    trainer = HubTrainer(settings, run, scorer, saved, run.checkpoints)
+    service = Service(
+        core,
+        trainer,
+        endpoint,
+        recorder,
+        lambda now: _status(core, endpoint, now),
+        persist=lambda owner: store.remember(run_id, owner),
+    )
     watch = _RegisterWatch(store, service)
     why = f"at {endpoint.endpoint}; nodes want --hub-key '{keys.public}'"
     listening = Note("listening", why, {"endpoint": endpoint.endpoint, "public_key": keys.public})
@@ -123,6 +137,23 @@ def run_hub(
         metrics.close()
         lock.release()
     return finish, report, run
+
+
+def _resumed(settings: Settings, run: RunDirectory, recorder: FileRecorder) -> SavedCheckpoint | None:
+    """What to go on from. Raises ConfigurationError if that was trained as something else."""
+
+    def told(trouble: str) -> None:
+        recorder.note(Note("checkpoint_lost", trouble, level="warning"), clock() / 1e9)
+
+    saved = newest_checkpoint(run.checkpoints, told)
+    if saved is None:
+        recorder.note(Note("resumed", "there is no checkpoint yet: from the start", {"version": 0}), clock() / 1e9)
+        return None
+    if saved.model != settings.model:
+        text = f"{run.path} trained the model {saved.model}, the settings say {settings.model}"
+        raise ConfigurationError(f"{text}: give the settings of {run.config}, or another --out")
+    recorder.note(Note("resumed", "from a checkpoint", {"version": saved.version}), clock() / 1e9)
+    return saved
 
 
 def byte_report(counts: Counts) -> dict[str, int]:

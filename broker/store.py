@@ -11,9 +11,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from broker.ownership import Owner
 from mdgan_edge.errors import ConfigurationError, DataError
 from mdgan_edge.folder_lock import FolderLock
-from mdgan_edge.messages import Epoch, NodeId, check_node_id
+from mdgan_edge.messages import DiscriminatorId, Epoch, Incarnation, NodeId, check_node_id
 from mdgan_edge.wire.keys import KeyPair, check_public_key, create, load
 from mdgan_edge.wire.zap import Admission, Member, Revoked, Unknown
 
@@ -27,6 +28,11 @@ CREATE TABLE IF NOT EXISTS nodes (
     node_id TEXT PRIMARY KEY, public_key TEXT NOT NULL UNIQUE,
     wish TEXT NOT NULL DEFAULT 'member' CHECK (wish IN ('member', 'drain', 'revoked')),
     added_at TEXT NOT NULL DEFAULT (datetime('now'))
+) STRICT;
+CREATE TABLE IF NOT EXISTS owners (
+    run_id TEXT NOT NULL, node_id TEXT NOT NULL, incarnation INTEGER NOT NULL,
+    discriminator_id TEXT NOT NULL, hop INTEGER NOT NULL,
+    PRIMARY KEY (run_id, node_id), UNIQUE (run_id, discriminator_id)
 ) STRICT;
 """
 
@@ -77,6 +83,20 @@ class HubStore:
             db.execute("INSERT INTO facts VALUES ('epoch', 1) ON CONFLICT (name) DO UPDATE SET value = value + 1")
             (epoch,) = db.execute("SELECT value FROM facts WHERE name = 'epoch'").fetchone()
         return Epoch(epoch)
+
+    def owners(self, run_id: str) -> tuple[Owner, ...]:
+        """Who owned which discriminator when the hub last carried this run."""
+        with self._open() as db:
+            db.executescript(_SCHEMA)  # a folder that an earlier version has made
+            query = "SELECT node_id, incarnation, discriminator_id, hop FROM owners WHERE run_id = ? ORDER BY node_id"
+            rows = db.execute(query, (run_id,)).fetchall()
+        return tuple(Owner(NodeId(node), Incarnation(start), DiscriminatorId(d), hop) for node, start, d, hop in rows)
+
+    def remember(self, run_id: str, owner: Owner) -> None:
+        """Durable when this returns."""
+        with self._open() as db:
+            row = (run_id, owner.node, owner.incarnation, owner.discriminator_id, owner.hop)
+            db.execute("INSERT OR REPLACE INTO owners VALUES (?, ?, ?, ?, ?)", row)
 
     def add(self, node: str, public_key: str) -> None:
         """Admit a node; a node that was drained or revoked is let in again. A known name or key is never changed."""

@@ -6,13 +6,17 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from itertools import groupby
+from pathlib import Path
 from typing import assert_never
 
 from safetensors.torch import save
 
+from broker.checkpoint_files import SavedCheckpoint, write_checkpoint
 from broker.jobs import (
     Batch,
     BatchesMade,
+    Checkpoint,
+    Checkpointed,
     Contribution,
     Evaluate,
     Evaluated,
@@ -37,13 +41,26 @@ GRID_ROWS = 10
 
 
 class HubTrainer:
-    """Owns the generator. `run` is where files go; `scorer` may be one that can give no score."""
+    """Owns the generator. `run` is where files go; `scorer` may be one that can give no score.
 
-    def __init__(self, settings: Settings, run: RunDirectory | None, scorer: Scorer | None) -> None:
+    `saved`: go on there; `checkpoints`: the folder of those to come.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        run: RunDirectory | None,
+        scorer: Scorer | None,
+        saved: SavedCheckpoint | None = None,
+        checkpoints: Path | None = None,
+    ) -> None:
         self.state = GeneratorState(settings.model, settings.training)
+        if saved is not None:
+            saved.restore(self.state)
         self._settings = settings
         self._run = run
         self._scorer = scorer
+        self._checkpoints = checkpoints
 
     def do(self, job: HubJob) -> HubResult:
         """One job, whole."""
@@ -54,6 +71,8 @@ class HubTrainer:
                 return self._step(job)
             case Evaluate():
                 return self._evaluate(job)
+            case Checkpoint():
+                return self._checkpoint(job)
             case _:
                 assert_never(job)
 
@@ -77,6 +96,16 @@ class HubTrainer:
         missing = scores.pop("reason")
         trouble = self._save(self._run, job) if self._run is not None else None
         return Evaluated(job.version, scores, missing, trouble, time.perf_counter() - started)
+
+    def _checkpoint(self, job: Checkpoint) -> Checkpointed:
+        assert job.version == self.state.version
+        if self._checkpoints is None:
+            return Checkpointed(job.version, "there is no folder for checkpoints")
+        try:
+            write_checkpoint(self._checkpoints, self.state, job.run_id)
+        except DataError as error:
+            return Checkpointed(job.version, str(error))
+        return Checkpointed(job.version, None)
 
     def _score(self) -> Scores:
         if self._scorer is None:

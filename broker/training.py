@@ -15,6 +15,7 @@ from broker.buffer import Entry, FeedbackBuffer, Taken
 from broker.jobs import Batch, BatchesMade, Contribution, MakeBatches, Step, Stepped
 from broker.membership import Member, Membership
 from broker.ownership import Ownership
+from broker.shares import Shares
 from mdgan_edge.actors import Nanos
 from mdgan_edge.messages import Feedback, NodeId, Task, TaskId, Verdict, Version
 from mdgan_edge.settings import TrainingSettings, batches_count, quorum_count, quota_count
@@ -36,8 +37,9 @@ class Training:
         image_shape: tuple[int, int, int],
         members: Membership,
         ownership: Ownership,
+        version: Version,
     ) -> None:
-        self.version = Version(0)
+        self.version = version
         self.clipped = 0
         self.stepping = False
         self.making = False
@@ -48,6 +50,7 @@ class Training:
         self._batches: tuple[Batch, ...] | None = None  # of the current version
         self._buffer = FeedbackBuffer()
         self._norms = admission.NormGuard(settings.clip_factor)
+        self.shares = Shares(settings.rate_fair)
         self._hungry: dict[NodeId, None] = {}  # members that may be due a task
         self._next_task = 1
         self._quota_of = (-1, 0)  # for so many live nodes
@@ -178,9 +181,19 @@ class Training:
     def take(self) -> Taken:
         """Empty the buffer into a step."""
         oldest = self._members.oldest_given(default=Version(self.version + 1))
-        taken = self._buffer.take(self._settings, self.version, len(self._members.live), oldest)
+        live = self._members.live
+        taken = self._buffer.take(self._settings, self.version, len(live), oldest, self.shares.omega)
         self.stepping = taken.step is not None
+        if taken.step is not None:
+            self._tally(taken.step)
         return taken
+
+    def _tally(self, step: Step) -> None:
+        for one in step.contributions:
+            member = self._members.get(one.node)
+            assert member is not None
+            member.tally.merge(step.version - one.version, one.weight / step.divisor)
+        self.shares.stepped((one.node for one in step.contributions), self._members.live)
 
     def stepped(self, result: Stepped) -> None:
         assert result.version == self.version + 1

@@ -134,6 +134,12 @@ class Run(msgspec.Struct, frozen=True, gc=False):
     job: Any
 
 
+class Persist(msgspec.Struct, frozen=True, gc=False):
+    """Make this record durable before any later effect is carried out."""
+
+    record: Any
+
+
 class Note(msgspec.Struct, frozen=True, gc=False):
     """One line of the journal: what happened and why. Never a secret, a sample or a tensor."""
 
@@ -162,7 +168,7 @@ class Finish(msgspec.Struct, frozen=True, gc=False):
     text: str
 
 
-Effect = Send | Run | Note | Measure | Reconnect | Finish
+Effect = Send | Run | Persist | Note | Measure | Reconnect | Finish
 
 
 class Core(Protocol):

@@ -21,6 +21,7 @@ CONTENT = (
     "metrics.jsonl",
     "samples",
     "generator.safetensors",
+    "checkpoints",
     "status.json",
     "logs",
     "state",
@@ -51,6 +52,16 @@ class RunDirectory:
             run.samples.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise DataError(f"cannot make the run directory {run.path}: {error.strerror or error}") from error
+        return run
+
+    @classmethod
+    def resume(cls, path: Path | None, name: str, seed: int, force: bool = False) -> RunDirectory:
+        """The directory of a run to go on with, or a new one as `create` makes it. With `force` always a new one."""
+        run = cls(path if path is not None else RUNS / f"{_file_name(name)}-{seed}")
+        if force or not run.is_run():
+            return cls.create(path, name, seed, force)
+        if run.going_on:
+            raise ConfigurationError(f"a run goes on in {run.path}: name another directory with --out")
         return run
 
     @classmethod
@@ -105,6 +116,11 @@ class RunDirectory:
     def generator(self) -> Path:
         """The trained generator."""
         return self.path / "generator.safetensors"
+
+    @property
+    def checkpoints(self) -> Path:
+        """The directory of what a run can be resumed from."""
+        return self.path / "checkpoints"
 
     @property
     def status(self) -> Path:

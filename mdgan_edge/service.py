@@ -26,6 +26,7 @@ from mdgan_edge.actors import (
     Measure,
     Nanos,
     Note,
+    Persist,
     Reconnect,
     Run,
     Send,
@@ -88,9 +89,10 @@ class Service:
         recorder: Recorder,
         status: Callable[[Nanos], Status],
         drain_max_s: float = DRAIN_MAX_S,
+        persist: Callable[[Any], None] | None = None,
     ) -> None:
         self._core, self._trainer, self._endpoint, self._recorder = core, trainer, endpoint, recorder
-        self._status = status
+        self._status, self._persist = status, persist
         self._drain_max_s = drain_max_s
         self.latest: Status = {}  # refreshed by the I/O thread, replaced as a whole
         self._waker = Waker()
@@ -221,6 +223,9 @@ class Service:
                 self._endpoint.send(effect)
             case Run():
                 self._jobs.put_nowait(effect)
+            case Persist(record):
+                assert self._persist is not None, "this process has nothing to remember"
+                self._persist(record)
             case Note():
                 self._recorder.note(effect, now / 1e9)
             case Measure():

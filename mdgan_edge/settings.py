@@ -45,6 +45,7 @@ class TrainingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     staleness_weight: StalenessWeight = "inverse"  # alpha(s): what feedback of staleness s weighs
     staleness_exponent: Positive = 0.5  # a of polynomial: (1+s)^-a
     staleness_knee: NotNegative = 4  # b of hinge: 1 up to here, then 1/(1+s-b)
+    rate_fair: bool = False  # weigh a node's feedback by mean pace / own pace, 0.1 to 10: for shards that differ
     scale_lr: bool = True  # scale the generator's learning rate by min(1, merged/live)
     credit: AtLeastOne = 2  # tasks in flight per node
     quota: AtLeastOne | Literal["auto"] = "auto"  # feedbacks of one node in one step; auto: ceil(K/2)
@@ -64,6 +65,7 @@ class HubSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     lease_s: Positive = 10.0  # the least time a task may take
     death_timeout_s: Positive = 30.0  # a node that is silent for so long is dead to the hub
     evaluate_every: AtLeastOne = 200  # versions
+    checkpoint_every: AtLeastOne = 50  # versions; what a sudden death of the hub can cost
     samples: Annotated[int, msgspec.Meta(ge=10, le=100_000)] = 1000  # images per evaluation
     data: str = "none"  # real images for the scores: digits, npz:FILE, folder:DIR or none; of a swarm: its own data
 
@@ -107,6 +109,7 @@ EXACT_REDUCTION: dict[str, object] = {
     "staleness_policy": "block",
     "staleness_max": 0,
     "staleness_weight": "none",
+    "rate_fair": False,
     "scale_lr": False,
     "credit": 1,
     "quota": 1,

@@ -39,13 +39,13 @@ def status_line(status: Mapping[str, Any]) -> str:
 def status_table(status: Mapping[str, Any]) -> Group:
     """Everything, as a table that can be drawn again and again."""
     table = Table(expand=False, pad_edge=False)
-    for heading in ("node", "state", "tasks", "merged", "share", "staleness", "in hand", "rejoined"):
+    for heading in ("node", "state", "tasks", "merged", "share", "weight", "staleness", "refused", "rejoined"):
         table.add_column(heading, justify="left" if heading in ("node", "state") else "right")
     for name, node in status.get("nodes", {}).items():
         state = Text(node["state"], style=STATE_STYLES.get(node["state"], ""))
         stale = "-" if node["staleness_mean"] is None else f"{node['staleness_mean']:.1f} (max {node['staleness_max']})"
-        counts = (str(node["tasks"]), str(node["merged"]), f"{node['share']:.1%}", stale)
-        table.add_row(name, state, *counts, str(node["in_flight"]), str(node["rejoined"]))
+        counts = (str(node["tasks"]), str(node["merged"]), f"{node['share']:.1%}", f"{node['weighted_share']:.1%}")
+        table.add_row(name, state, *counts, stale, _refused(node["refused"]), str(node["rejoined"]))
     return Group(Text(f"{status.get('phase', '')}: {status_line(status)}"), table)
 
 
@@ -63,6 +63,14 @@ def score_lines(scores: Mapping[str, float | None]) -> list[str]:
 
 def _score_parts(scores: Mapping[str, float | None]) -> list[str]:
     return [f"{label} {scores[key]:.2f}" for key, label in SHOWN_SCORES[:2] if scores.get(key) is not None]
+
+
+def _refused(by_reason: Mapping[str, int]) -> str:
+    """How many, and the commonest reason."""
+    if not by_reason:
+        return "-"
+    reason = max(by_reason, key=lambda one: by_reason[one])
+    return f"{sum(by_reason.values())} ({reason})"
 
 
 def _mean_staleness(nodes: Mapping[str, Any]) -> str:

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from mdgan_edge.actors import Trainer
 from mdgan_edge.messages import NodeId
 from mdgan_edge.settings import Settings
-from sim.tokens import ARCHITECTURE, Disk, TokenHub, TokenNode
+from sim.tokens import ARCHITECTURE, Disk, HubDisk, TokenHub, TokenNode
 
 SHARD_SIZE = 1_000  # images a node of tokens says it has
 
@@ -20,8 +20,11 @@ class Bodies(Protocol):
     image_shape: tuple[int, int, int]
     through_codec: bool
 
-    def hub(self) -> Trainer:
-        """A new generator."""
+    def hub_disk(self) -> Any:
+        """An empty disk for the hub; its `version` is that of the last checkpoint."""
+
+    def hub(self, disk: Any) -> Trainer:
+        """A generator that goes on from the disk's last checkpoint."""
 
     def disk(self) -> Any:
         """An empty disk for a node; it has `run_id` and `held`, and survives the node's process."""
@@ -50,8 +53,11 @@ class Tokens:
         self.image_shape: tuple[int, int, int] = (model.channels, model.image_size, model.image_size)
         self._batch_shape = (settings.training.batch_size, *self.image_shape)
 
-    def hub(self) -> Trainer:
-        return TokenHub(self._batch_shape)
+    def hub_disk(self) -> HubDisk:
+        return HubDisk()
+
+    def hub(self, disk: Any) -> Trainer:
+        return TokenHub(self._batch_shape, disk)
 
     def disk(self) -> Disk:
         return Disk()

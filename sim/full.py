@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from msgspec.structs import replace
 
+from broker.checkpoint_files import SavedCheckpoint, newest_checkpoint
+from broker.greeting import START
 from broker.service import Real, fit_to_data
 from broker.trainer import HubTrainer
 from mdgan_edge.actors import Trainer
@@ -20,7 +22,7 @@ from mdgan_edge.data.shards import parse_shard, shard_text, take
 from mdgan_edge.data.sources import load
 from mdgan_edge.gan.models import architecture, build_discriminator
 from mdgan_edge.gan.scores import Scorer
-from mdgan_edge.messages import HeldDiscriminator, NodeId
+from mdgan_edge.messages import HeldDiscriminator, NodeId, Version
 from mdgan_edge.rundir import RunDirectory
 from mdgan_edge.settings import Settings
 from nodes.saved import read_discriminator
@@ -48,6 +50,24 @@ class FileDisk:
         return saved.held if saved else None
 
 
+@dataclass(slots=True)
+class FolderDisk:
+    """The hub's checkpoints; what they say is read anew each time."""
+
+    folder: Path
+
+    @property
+    def saved(self) -> SavedCheckpoint | None:
+        """The newest."""
+        return newest_checkpoint(self.folder, lambda _: None)
+
+    @property
+    def version(self) -> Version:
+        """Of the newest."""
+        saved = self.saved
+        return START if saved is None else saved.version
+
+
 class Full:
     """Torch. The first `nodes` nodes get the shards a swarm of that size would give them, later ones any of these."""
 
@@ -68,10 +88,13 @@ class Full:
         weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
         self._files = 0
 
-    def hub(self) -> Trainer:
+    def hub_disk(self) -> FolderDisk:
+        return FolderDisk(self._folder / "checkpoints" if self._run is None else self._run.checkpoints)
+
+    def hub(self, disk: Any) -> Trainer:
         if self._real is not None and self._scorer is None:
             self._scorer = Scorer.build(*self._real, self.settings.training.seed, None)
-        return HubTrainer(self.settings, self._run, self._scorer)
+        return HubTrainer(self.settings, self._run, self._scorer, disk.saved, disk.folder)
 
     def disk(self) -> Any:
         self._files += 1

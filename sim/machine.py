@@ -10,7 +10,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
-from broker.jobs import Evaluate, MakeBatches, Step
+from broker.jobs import Checkpoint, Evaluate, MakeBatches, Step
 from mdgan_edge.actors import Core, Finish, Nanos, Peer, Trainer
 from mdgan_edge.messages import Incarnation, NodeId
 from nodes.jobs import Prepare, Save, Train
@@ -121,6 +121,8 @@ class Machine:
                 return round(server.step.at(u) * self.slow)
             case Evaluate():
                 return round(server.evaluate.at(u) * self.slow)
+            case Checkpoint():
+                return round(server.checkpoint.at(u) * self.slow)
             case Prepare():
                 return round(device.prepare.at(u) * self.disk_slow)
             case Save():

@@ -5,18 +5,39 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import assert_never
 
-from broker.jobs import Batch, BatchesMade, Evaluate, Evaluated, HubJob, HubResult, MakeBatches, Step, Stepped
+from broker.greeting import START
+from broker.jobs import (
+    Batch,
+    BatchesMade,
+    Checkpoint,
+    Checkpointed,
+    Evaluate,
+    Evaluated,
+    HubJob,
+    HubResult,
+    MakeBatches,
+    Step,
+    Stepped,
+)
 from mdgan_edge.messages import DiscriminatorId, HeldDiscriminator, Tensor, Version
 from nodes.jobs import NodeJob, NodeResult, Prepare, Prepared, Save, Saved, Train, Trained
 
 ARCHITECTURE = "tokens"
 
 
+@dataclass(slots=True)
+class HubDisk:
+    """The version of the hub's last checkpoint."""
+
+    version: Version = START
+
+
 class TokenHub:
     """Counts versions. Batches are (B, *image_shape)."""
 
-    def __init__(self, batch_shape: tuple[int, ...]) -> None:
-        self.version = Version(0)
+    def __init__(self, batch_shape: tuple[int, ...], disk: HubDisk) -> None:
+        self.version = disk.version
+        self._disk = disk
         self._batch = Batch(Tensor("float32", batch_shape, b"", 1.0), None)
 
     def do(self, job: HubJob) -> HubResult:
@@ -29,6 +50,9 @@ class TokenHub:
                 return Stepped(self.version, 1.0, 0.0)
             case Evaluate(version):
                 return Evaluated(version, {}, "tokens have no scores", None, 0.0)
+            case Checkpoint(version):
+                self._disk.version = version
+                return Checkpointed(version, None)
             case _:
                 assert_never(job)
 

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 from broker.core import HubCore
 from broker.greeting import RunFacts
+from broker.ownership import Owner
 from mdgan_edge.actors import (
     HUB,
     Drain,
@@ -26,6 +27,7 @@ from mdgan_edge.actors import (
     LinkDown,
     Measure,
     Note,
+    Persist,
     Reconnect,
     Run,
     Send,
@@ -133,6 +135,8 @@ class World:
         self._down = overlay(links.default, links.down)
         self.machines: dict[NodeId, Machine] = {}
         self.hub = Machine(HUB.node, stream(scenario.seed, "compute", HUB.node))
+        self.hub.disk = bodies.hub_disk()
+        self.owners: dict[NodeId, Owner] = {}  # what the hub has made durable
         self.last_hub_core: HubCore | None = None  # of the hub that runs, or ran last
         self.hub_back_at: int | None = None  # while the hub is down: when it starts again, if ever
 
@@ -202,11 +206,17 @@ class World:
         """A new epoch."""
         self.epoch += 1
         self.hub_back_at = None
-        run_id = f"{self.scenario.name}-{self.scenario.seed}-{self.epoch}"
-        facts = RunFacts(run_id, Epoch(self.epoch), self.bodies.architecture, self.bodies.image_shape)
+        facts = RunFacts(
+            run_id=f"{self.scenario.name}-{self.scenario.seed}",
+            epoch=Epoch(self.epoch),
+            architecture=self.bodies.architecture,
+            image_shape=self.bodies.image_shape,
+            version=self.hub.disk.version,
+            owners=tuple(self.owners.values()),
+        )
         core = HubCore(self.settings, facts, self.hub.local(self.now))
         self.last_hub_core = core
-        self.hub.process = Process(core, self.bodies.hub(), Incarnation(self.epoch), self.now)
+        self.hub.process = Process(core, self.bodies.hub(self.hub.disk), Incarnation(self.epoch), self.now)
         self.watch.started(self, self.hub)
         self._arm(self.hub, self.hub.process)
 
@@ -360,6 +370,8 @@ class World:
             case Measure():
                 if self.recorder is not None:
                     self.recorder.measure(self.now, machine.name, effect)
+            case Persist(record):
+                self.owners[record.node] = record
             case Reconnect():
                 self.break_connection(machine)
                 if self.hub.process is None:

@@ -10,7 +10,18 @@ from msgspec.structs import replace
 
 from broker.core import HubCore
 from broker.greeting import RunFacts
-from broker.jobs import Batch, BatchesMade, Evaluate, Evaluated, HubResult, MakeBatches, Step, Stepped
+from broker.jobs import (
+    Batch,
+    BatchesMade,
+    Checkpoint,
+    Checkpointed,
+    Evaluate,
+    Evaluated,
+    HubResult,
+    MakeBatches,
+    Step,
+    Stepped,
+)
 from broker.membership import Member
 from mdgan_edge.actors import Effect, Event, Header, JobDone, Measure, Nanos, Peer, Received, Run, Send, Tick, nanos
 from mdgan_edge.messages import (
@@ -221,6 +232,8 @@ def done(job: Any) -> HubResult:
             return Stepped(Version(version + 1), 1.0, 0.1)
         case Evaluate(version):
             return Evaluated(version, {"fid": float(version)}, None, None, 0.1)
+        case Checkpoint(version):
+            return Checkpointed(version, None)
         case _:
             raise AssertionError(job)
 

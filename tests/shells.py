@@ -54,6 +54,12 @@ class Shells:
         self.running.append(process)
         return process
 
+    def kill(self, process: subprocess.Popen[str]) -> None:
+        """SIGKILL; nobody minds that it failed."""
+        process.kill()
+        process.communicate()
+        self.running.remove(process)
+
     def until(self, wanted: Callable[[], bool], what: str) -> None:
         """Wait until it is so; what the commands said if it never is, or if one of them failed meanwhile."""
         deadline = time.monotonic() + PATIENCE_S

@@ -13,7 +13,8 @@ from mdgan_edge.table import plain_table, status_line
 
 
 def node(state: str = "active", **changes: Any) -> dict[str, Any]:
-    plain = {"tasks": 9, "merged": 8, "share": 0.5, "staleness_mean": 1.5, "staleness_max": 3, "in_flight": 1}
+    given = {"tasks": 9, "merged": 8, "share": 0.5, "weighted_share": 0.25, "refused": {}}
+    plain = {**given, "staleness_mean": 1.5, "staleness_max": 3, "in_flight": 1}
     return {"state": state, "rejoined": 0, **plain, **changes}
 
 
@@ -23,7 +24,7 @@ STATUS = {
     "steps": 100,
     "steps_per_s": 4.0,
     "left_s": 75.0,
-    "nodes": {"a": node(), "b": node("dead", merged=0, staleness_mean=None, staleness_max=None)},
+    "nodes": {"a": node(), "b": node("dead", merged=0, staleness_mean=None, refused={"stale": 1, "late": 3})},
     "scores": {"classifier_score": 6.5, "fid_classifier": None},
 }
 LINE = "version 40/100, 4.0 steps/s, 1 of 2 nodes active, staleness 1.5, classifier score 6.50, 1 min 15 s left"
@@ -35,8 +36,11 @@ def test_a_status_is_one_line() -> None:
 
 def test_a_table_names_every_node_and_its_state() -> None:
     rows = [line.split("│")[1:] for line in plain_table(STATUS).splitlines() if line.startswith("│")]
-    cells = [[cell.strip() for cell in row[:6]] for row in rows]
-    assert cells == [["a", "active", "9", "8", "50.0%", "1.5 (max 3)"], ["b", "dead", "9", "0", "50.0%", "-"]]
+    cells = [[cell.strip() for cell in row[:8]] for row in rows]
+    assert cells == [
+        ["a", "active", "9", "8", "50.0%", "25.0%", "1.5 (max 3)", "-"],
+        ["b", "dead", "9", "0", "50.0%", "25.0%", "-", "4 (late)"],
+    ]
 
 
 def test_away_from_a_terminal_news_come_at_once_and_the_status_now_and_then() -> None:

@@ -6,7 +6,7 @@ import math
 
 from msgspec.structs import replace
 
-from broker.jobs import Batch, BatchesMade, Evaluate, MakeBatches
+from broker.jobs import Batch, BatchesMade, Checkpoint, Evaluate, MakeBatches
 from broker.report import run_report
 from mdgan_edge.actors import (
     Drain,
@@ -36,6 +36,7 @@ from tests.hub_world import (
     ALICE,
     BOB,
     CAROL,
+    FACTS,
     ONE_EACH,
     HubWorld,
     batch_of,
@@ -132,6 +133,10 @@ def test_feedback_after_leaving_is_refused_with_its_session() -> None:
 # --- the end of the run -------------------------------------------------------------------------------------------
 
 
+LAST_JOBS = [Run(Checkpoint(Version(1), FACTS.run_id)), Run(Evaluate(Version(1), final=True))]
+KEPT = Note("checkpoint", "kept", {"version": 1})
+
+
 def completing_world() -> HubWorld:
     """The last step is under way."""
     world = training_world(ALICE, BOB, steps=1, **ONE_EACH)
@@ -141,7 +146,8 @@ def completing_world() -> HubWorld:
 
 def test_after_the_last_step_comes_a_last_evaluation_then_bye_to_all_then_the_end() -> None:
     world = completing_world()
-    assert world.work() == [stepped(1), Run(Evaluate(Version(1), final=True))]
+    assert world.work() == [stepped(1), *LAST_JOBS]
+    assert world.work() == [KEPT]
     assert world.work() == [
         Measure("evaluated", {"version": 1, "fid": 1.0}),
         Send(Peer(ALICE), Bye("completed"), world.header(ALICE)),
@@ -186,8 +192,8 @@ def test_a_hub_drained_during_a_step_ends_after_it() -> None:
     world.answer(ALICE)
     assert world.handle(Drain("SIGINT")) == [Note("stopping", "SIGINT")]
     assert world.handle(Drain("SIGINT")) == []
-    assert world.work() == [stepped(1), Run(Evaluate(Version(1), final=True))]
-    assert sent(world.work(), Bye) == [(ALICE, Bye("stopped"))]
+    assert world.work() == [stepped(1), *LAST_JOBS]
+    assert sent(world.work_all(), Bye) == [(ALICE, Bye("stopped"))]
 
 
 def test_a_hub_drained_right_after_an_evaluation_still_makes_the_last_one() -> None:
@@ -196,7 +202,7 @@ def test_a_hub_drained_right_after_an_evaluation_still_makes_the_last_one() -> N
     world.work_all()
     assert world.core.evaluations.last is not None
     assert world.core.evaluations.last.version == 1
-    assert world.handle(Drain("SIGINT"))[1:] == [Run(Evaluate(Version(1), final=True))]  # it saves the final samples
+    assert world.handle(Drain("SIGINT"))[1:] == LAST_JOBS  # the last evaluation saves the final samples
 
 
 def test_a_drain_waits_for_an_evaluation_that_is_under_way() -> None:
@@ -208,7 +214,7 @@ def test_a_drain_waits_for_an_evaluation_that_is_under_way() -> None:
     world.work()
     assert list(world.jobs) == [Evaluate(Version(1), final=False)]
     world.work()
-    assert list(world.jobs) == [Evaluate(Version(1), final=True)]
+    assert list(world.jobs) == [job.job for job in LAST_JOBS]
 
 
 def test_a_revoked_node_comes_back_when_the_operator_lets_it_in_again() -> None:

@@ -9,13 +9,15 @@ from msgspec.structs import replace
 
 from broker.greeting import node_terms
 from broker.jobs import MakeBatches
-from mdgan_edge.actors import LOST_PART, Garbled, Header, Heard, Note, Peer, Run, Send, nanos
+from broker.ownership import Owner
+from mdgan_edge.actors import LOST_PART, Garbled, Header, Heard, Note, Peer, Persist, Run, Send, nanos
 from mdgan_edge.messages import (
     AssignedDiscriminator,
     DiscriminatorId,
     Epoch,
     Error,
     ErrorCode,
+    Incarnation,
     NodeId,
     Ping,
     Pong,
@@ -66,6 +68,7 @@ def test_the_first_hello_is_welcomed_and_the_first_node_starts_the_run() -> None
         "software": "test",
     }
     assert effects == [
+        Persist(Owner(ALICE, Incarnation(1), DiscriminatorId("d1-alice"), 0)),
         Send(Peer(ALICE), welcome, Header(FACTS.epoch, Session(1))),
         Note("joined", "new here", facts),
         Note("started", "1 node(s) are there"),

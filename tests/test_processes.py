@@ -303,3 +303,33 @@ def test_a_hub_that_cannot_start_leaves_what_is_there_alone(by_hand: HandMade) -
     hub.kill()
     hub.wait()
     assert "The hub is not running" in shells.run("mdgan-hub", "status", "run")
+
+
+def test_a_hub_killed_three_times_goes_on_each_time_with_every_node_and_its_discriminator(by_hand: HandMade) -> None:
+    shells = by_hand.shells
+    often = ("--steps", "100000", "--nodes-min", "2", "--resume", "--set", "hub.checkpoint_every=5")
+    hub = by_hand.start_hub(*often)
+    endpoint = shells.json("run/status.json")["endpoint"]
+    for node in ("alice", "bob"):
+        by_hand.register(node)
+    nodes = [by_hand.start_node(node, "--data", "digits", "--shard", "iid:0/8") for node in ("alice", "bob")]
+    for _ in range(3):
+        seen = len(steps_of(shells.folder / "run"))
+        shells.until(lambda seen=seen: len(steps_of(shells.folder / "run")) > seen + 12, "a dozen more steps")
+        owned = {node: by_hand.node(node)["discriminator"] for node in ("alice", "bob")}
+        shells.kill(hub)
+        version = steps_of(shells.folder / "run")[-1]["version"]
+        (shells.folder / "run/status.json").unlink()
+        hub = by_hand.start_hub(*often, "--bind", endpoint)
+        shells.until(lambda: by_hand.node("bob").get("merged", 0) > 3, "both to take part again")
+        resumed = [line for line in read(shells.folder / "run/journal.jsonl") if line["what"] == "resumed"][-1]
+        assert version - 10 <= resumed["version"] <= version
+        assert {node: by_hand.node(node)["discriminator"] for node in ("alice", "bob")} == owned
+    assert len(list((shells.folder / "run/checkpoints").iterdir())) <= 3
+    interrupt(hub)
+    assert [ended(process)[0] for process in (hub, *nodes)] == [0, 0, 0]
+    welcomed = [line["kept"] for line in read(shells.folder / "alice/journal.jsonl") if line["what"] == "welcomed"]
+    assert welcomed == [False, True, True, True]
+    newest = shells.json("run/run.json")["version"]
+    on = shells.run("mdgan-hub", "run", "--state", "hub", "--out", "run", "--resume", *QUICK, "--steps", "1", "--json")
+    assert json.loads(on)["version"] == newest

@@ -30,7 +30,7 @@ from sim.scenario.quantities import Duration
 from sim.scenario.reading import find_scenario
 from sim.scenario.values import S, Scenario
 from sim.toy.bodies import TOY_TRAINING, Toy
-from sim.toy.hub import ToyHub
+from sim.toy.hub import ToyHub, ToyHubDisk
 from sim.toy.losses import LOSSES
 from sim.toy.mixture import MODES, SIGMA, Points, centres, draw_points
 from sim.toy.networks import HIDDEN, Vector, layers_of
@@ -122,7 +122,7 @@ def given(node: str, version: int, index: int, weight: float, seed: int) -> Cont
 
 
 def hub() -> ToyHub:
-    return ToyHub(SETTINGS, Scorer(SETTINGS.hub.samples, 0))
+    return ToyHub(SETTINGS, Scorer(SETTINGS.hub.samples, 0), ToyHubDisk())
 
 
 def made(trainer: ToyHub, version: int, count: int = 2) -> list[Tensor]:

@@ -14,6 +14,7 @@ from torch import nn
 
 from mdgan_edge.gan.losses import discriminator_loss, generator_loss
 from mdgan_edge.gan.models import build_discriminator
+from mdgan_edge.gan.state import load_tensors, tensors_of
 from mdgan_edge.messages import NodeId, NodeTerms
 from mdgan_edge.streams import stream_seed
 
@@ -77,19 +78,9 @@ class DiscriminatorState:
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """Parameters, buffers and Adam state by name, for a safetensors file."""
-        named = {f"module.{name}": value for name, value in self.module.state_dict().items()}
-        for index, state in self.optimizer.state_dict()["state"].items():
-            named.update({f"adam.{index}.{key}": torch.as_tensor(value) for key, value in state.items()})
-        return {name: value.detach().clone().contiguous() for name, value in named.items()}
+        return tensors_of({"module": self.module}, self.optimizer)
 
     def load(self, tensors: Mapping[str, torch.Tensor], tasks: int) -> None:
         """The reverse of `tensors`; KeyError or RuntimeError if they are of another network."""
-        module = {name.removeprefix("module."): value for name, value in tensors.items() if name.startswith("module.")}
-        self.module.load_state_dict(module)
-        state: dict[int, dict[str, torch.Tensor]] = {}
-        for name, value in tensors.items():
-            if name.startswith("adam."):
-                _, index, key = name.split(".", 2)
-                state.setdefault(int(index), {})[key] = value
-        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state})
+        load_tensors({"module": self.module}, self.optimizer, tensors)
         self.tasks = tasks

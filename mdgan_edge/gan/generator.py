@@ -15,6 +15,7 @@ from torch import nn
 from torch.func import functional_call
 
 from mdgan_edge.gan.models import build_generator
+from mdgan_edge.gan.state import load_tensors, tensors_of
 from mdgan_edge.messages import ModelSettings, Version
 from mdgan_edge.settings import TrainingSettings
 from mdgan_edge.streams import stream_seed
@@ -112,6 +113,18 @@ class GeneratorState:
 
     def _latent(self, version: Version, index: int) -> tuple[torch.Tensor, torch.Tensor | None]:
         return latent_batch(self.model, self.training.batch_size, self.training.seed, version, index)
+
+    # --- on disk --------------------------------------------------------------------------------------------------
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """Parameters, buffers, average and Adam state by name, for a safetensors file."""
+        return tensors_of({"module": self.module, "average": self.average}, self.optimizer)
+
+    def load(self, tensors: Mapping[str, torch.Tensor], version: Version) -> None:
+        """The reverse of `tensors`; KeyError or RuntimeError if they are of another network."""
+        load_tensors({"module": self.module, "average": self.average}, self.optimizer, tensors)
+        self.version = version
+        self._snapshots.clear()
 
     # --- the average ----------------------------------------------------------------------------------------------
 

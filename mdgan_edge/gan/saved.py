@@ -16,6 +16,7 @@ from torch import nn
 from mdgan_edge.errors import ConfigurationError, DataError
 from mdgan_edge.gan.generator import GeneratorState
 from mdgan_edge.gan.models import build_generator
+from mdgan_edge.gan.state import part
 from mdgan_edge.messages import ModelSettings, Version
 
 FORMAT = "mdgan-edge generator 1"
@@ -58,11 +59,7 @@ def load_generator(path: Path, permitted: str | None = None) -> SavedGenerator:
             text = f"the generator {path} wants to run the model code {model.name!r}: permit it with"
             raise ConfigurationError(f"{text} --model {model.name}")
         average = build_generator(model, seed=0)
-        average.load_state_dict(_part(tensors, "average."))
-        return SavedGenerator(model, Version(int(facts["version"])), average.eval(), _part(tensors, "module."))
+        average.load_state_dict(part(tensors, "average."))
+        return SavedGenerator(model, Version(int(facts["version"])), average.eval(), part(tensors, "module."))
     except (KeyError, ValueError, RuntimeError, msgspec.DecodeError) as error:
         raise DataError(f"the generator {path} is incomplete or of another network: {error}") from error
-
-
-def _part(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
-    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

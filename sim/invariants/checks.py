@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from broker.jobs import Step, Stepped
+from broker.jobs import Checkpointed, Step, Stepped
+from broker.shares import WEIGHT_MAX
 from broker.steprule import staleness_weight
 from mdgan_edge.actors import Effect, Event, Finish, Garbled, JobDone, Note, Received, Run, Send, Tick
 from mdgan_edge.errors import ExitCode
@@ -44,6 +45,7 @@ class Checks:
         self._replay = Replay() if replay else None
         self._secrets: dict[NodeId, frozenset[bytes]] = {}
         self._alive: set[NodeId] = set()
+        self._kept = 0  # the version of the last checkpoint
         self._finished = False
 
     def verdicts(self) -> dict[str, bool | None]:
@@ -62,8 +64,7 @@ class Checks:
         """A process has started."""
         self._alive.add(machine.name)
         if machine is world.hub:
-            self._ledger = self._new_ledger()
-            self.sometimes["hub_restarted"] += world.epoch > 1
+            self._hub_started(world)
             if self._replay is not None:
                 self._replay.begin(world)
         else:
@@ -71,6 +72,19 @@ class Checks:
             self._liveness.started(world, machine)
             if machine.name not in self._secrets:
                 self._secrets[machine.name] = world.bodies.secrets(machine.name)
+
+    def _hub_started(self, world: World) -> None:
+        """What was on disk must be there again, and nothing else."""
+        before, core = self._ledger, world.last_hub_core
+        assert core is not None
+        self._ledger = self._new_ledger()
+        self._ledger.version = self._kept
+        self._ledger.owners, self._ledger.incarnations = before.owners, before.incarnations
+        self.sometimes["hub_restarted"] += world.epoch > 1
+        self.sometimes["resumed"] += self._kept > 0
+        if core.training.version != self._kept:
+            what = f"it started at version {core.training.version}, the last checkpoint is of {self._kept}"
+            self._violated(world, "version_by_one", "hub", what)
 
     def ended(self, world: World, machine: Machine) -> None:
         """A process is gone."""
@@ -144,8 +158,8 @@ class Checks:
         elif isinstance(message, Bye) and isinstance(event, Received):
             if self._ledger.sessions.get(event.sender.node) == event.header.session:
                 self._ledger.left.add(event.sender.node)
-        elif kind is JobDone and isinstance(event, JobDone) and isinstance(event.result, Stepped):
-            self._stepped(world, event.result)
+        elif kind is JobDone and isinstance(event, JobDone):
+            self._job_done(world, event.result)
         self.sometimes["garbled"] += isinstance(event, Garbled)
         for effect in effects:
             if isinstance(effect, Send):
@@ -167,8 +181,9 @@ class Checks:
             return
         answers = [one.message for one in effects if isinstance(one, Send) and one.to == event.sender]
         if not any(isinstance(answer, Error | ByeAck) for answer in answers):
-            kind = type(event.message).__name__
-            what = f"{kind} of epoch {event.header.epoch}, session {session} was taken for valid"
+            what = (
+                f"{type(event.message).__name__} of epoch {event.header.epoch}, session {session} was taken for valid"
+            )
             self._violated(world, "dead_incarnations_silent", node, what)
 
     def _look_at_gone(self, world: World, node: NodeId) -> None:
@@ -274,14 +289,20 @@ class Checks:
             what = f"task {one.task_id}: shape {tensor.shape}, norm {norm}"
             self._violated(world, "sound_feedback", one.node, what)
             return
-        alpha = staleness_weight(self._training, staleness)
+        alpha = staleness_weight(self._training, staleness) * (WEIGHT_MAX if self._training.rate_fair else 1.0)
         if one.weight > alpha * (1 + ROUNDING):
             self._violated(world, "weight_bounded", one.node, f"weight {one.weight} is above alpha = {alpha}")
         bound = self._ledger.bounds.get(one.task_id, 0.0)
         if one.weight * norm > alpha * bound * (1 + ROUNDING):
             what = f"task {one.task_id} weighs {one.weight * norm:g}, the clip bound is {alpha * bound:g}"
             self._violated(world, "sound_feedback", one.node, what)
-        self.sometimes["clipped"] += one.weight < alpha * (1 - ROUNDING)
+        self.sometimes["clipped"] += not self._training.rate_fair and one.weight < alpha * (1 - ROUNDING)
+
+    def _job_done(self, world: World, result: Any) -> None:
+        if isinstance(result, Stepped):
+            self._stepped(world, result)
+        elif isinstance(result, Checkpointed) and result.trouble is None:
+            self._kept = result.version
 
     def _stepped(self, world: World, result: Stepped) -> None:
         core = world.last_hub_core

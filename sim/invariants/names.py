@@ -9,7 +9,7 @@ from dataclasses import dataclass
 INVARIANTS: Mapping[str, str] = {
     "applied_once": "no feedback is applied twice",
     "staleness_bounded": "no feedback older than staleness_max is applied",
-    "version_by_one": "the version grows by exactly one per step, and falls only to 0 when a hub starts a new epoch",
+    "version_by_one": "the version grows by one per step, and falls only to the last checkpoint, at a hub restart",
     "current_incarnation": "only feedback of a node's current incarnation is applied",
     "one_owner": "no discriminator is given to two nodes",
     "one_discriminator_each": "after the heal every member holds the discriminator that the hub says it owns",
@@ -54,6 +54,7 @@ SOMETIMES: tuple[str, ...] = (
     "kept_discriminator",
     "fresh_discriminator",
     "hub_restarted",
+    "resumed",
     "hub_silent",
     "session_lost",
     "left",

@@ -85,6 +85,7 @@ def _settings(rng: random.Random) -> dict[str, Any]:
         "hub.lease_s": rng.choice((3.0, 5.0, 8.0)),
         "hub.death_timeout_s": rng.choice((7.0, 10.0, 15.0)),
         "hub.evaluate_every": rng.choice((10, 50, 200)),
+        "hub.checkpoint_every": rng.choice((1, 10, 50)),
         "node.death_timeout_s": rng.choice((100.0, 300.0)),
         "training.steps": rng.randint(20, 200) if rng.random() < COMPLETES else 1_000_000,
     }
@@ -97,6 +98,7 @@ def _settings(rng: random.Random) -> dict[str, Any]:
         "training.staleness_policy": rng.choice(("block", "drop")),
         "training.staleness_max": rng.choice((0, 1, 2, 4, 8, 16)),
         "training.staleness_weight": rng.choice(("none", "inverse", "polynomial", "hinge")),
+        "training.rate_fair": rng.random() < 0.3,
         "training.credit": rng.randint(1, 4),
         "training.quota": rng.choice(("auto", "auto", 1, 3)),
         "training.clip_factor": rng.choice((0.0, 3.0, 10.0)),

@@ -79,6 +79,7 @@ class Server(_Table, frozen=True):
     batch: Distribution = Constant(Duration(1 * MS))  # each batch of a version
     step: Distribution = Constant(Duration(5 * MS))
     evaluate: Distribution = Constant(Duration(100 * MS))
+    checkpoint: Distribution = Constant(Duration(20 * MS))
 
 
 class Churn(_Table, frozen=True):

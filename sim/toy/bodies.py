@@ -17,7 +17,7 @@ from mdgan_edge.messages import NodeId
 from mdgan_edge.settings import Settings
 from mdgan_edge.streams import stream_seed
 from sim.scenario.compiling import node_names
-from sim.toy.hub import ToyHub
+from sim.toy.hub import ToyHub, ToyHubDisk
 from sim.toy.losses import LOSSES
 from sim.toy.mixture import DIMENSIONS, IMAGE_SHAPE, NAME, draw_images
 from sim.toy.node import ARCHITECTURE, ToyDisk, ToyNode
@@ -68,8 +68,11 @@ class Toy:
         self._ranks = {name: rank for rank, name in enumerate(node_names(nodes))}
         self._shards: dict[int, NDArray[np.float32]] = {}
 
-    def hub(self) -> Trainer:
-        return ToyHub(self._settings, self._scorer)
+    def hub_disk(self) -> ToyHubDisk:
+        return ToyHubDisk()
+
+    def hub(self, disk: Any) -> Trainer:
+        return ToyHub(self._settings, self._scorer, disk)
 
     def disk(self) -> ToyDisk:
         return ToyDisk()

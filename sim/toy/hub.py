@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import groupby
 from typing import assert_never
 
 import numpy as np
 
+from broker.greeting import START
 from broker.jobs import (
     Batch,
     BatchesMade,
+    Checkpoint,
+    Checkpointed,
     Contribution,
     Evaluate,
     Evaluated,
@@ -40,17 +44,30 @@ from sim.toy.tensors import l2_norm, to_wire
 SAMPLE_BATCH = 100  # points per forward when drawing samples
 
 
+@dataclass(slots=True)
+class ToyHubDisk:
+    """The hub's last checkpoint: parameters, average and Adam's moments at `version`."""
+
+    version: Version = START
+    kept: tuple[Vector, Vector, Vector, Vector] | None = None
+    steps: int = 0  # Adam's
+
+
 class ToyHub:
     """Owns the generator, its Adam state, its snapshots and its moving average. X = tanh(MLP(z)), (B, 2)."""
 
-    def __init__(self, settings: Settings, scorer: Scorer) -> None:
-        self.version = Version(0)
+    def __init__(self, settings: Settings, scorer: Scorer, disk: ToyHubDisk) -> None:
+        self.version = disk.version
+        self._disk = disk
         self._training, self._samples, self._scorer = settings.training, settings.hub.samples, scorer
         self._sizes = (settings.model.latent_size, *HIDDEN, DIMENSIONS)
         self.parameters = initial_parameters(self._sizes, stream_seed(self._training.seed, "generator"))
         self.average: Vector = self.parameters.copy()
         self._adam = Adam(len(self.parameters), (self._training.beta1, self._training.beta2))
         self._snapshots: dict[Version, Layers] = {}
+        if disk.kept is not None:
+            self.parameters[:], self.average[:], self._adam.mean[:], self._adam.square[:] = disk.kept
+            self._adam.steps = disk.steps
 
     def do(self, job: HubJob) -> HubResult:
         """One job, whole."""
@@ -62,6 +79,8 @@ class ToyHub:
                     return self._step(job)
                 case Evaluate():
                     return self._evaluate(job)
+                case Checkpoint():
+                    return self._checkpoint(job)
                 case _:
                     assert_never(job)
 
@@ -105,6 +124,13 @@ class ToyHub:
             backward(layers, activations, slope, part_layers)
             total += part
         return total
+
+    def _checkpoint(self, job: Checkpoint) -> Checkpointed:
+        assert job.version == self.version
+        adam = self._adam
+        self._disk.kept = (self.parameters.copy(), self.average.copy(), adam.mean.copy(), adam.square.copy())
+        self._disk.version, self._disk.steps = self.version, adam.steps
+        return Checkpointed(job.version, None)
 
     # --- scores ---------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,100 @@
+"""The way in and out: answers HELLO, knows which discriminator comes with whom, and carries out the operator's wishes.
+
+Pure. Who may come in at all is greeting.py's to say.
+"""
+
+from __future__ import annotations
+
+from enum import Enum, auto
+
+from broker import greeting
+from broker.greeting import RunFacts
+from broker.membership import Member, Membership, MemberState
+from broker.ownership import Ownership
+from broker.training import Training
+from mdgan_edge.actors import Effect, Header, Nanos, Note, Peer, Persist, RegisterChanged, Send
+from mdgan_edge.messages import Bye, Error, ErrorCode, Hello, NodeId, Verdict
+from mdgan_edge.settings import Settings
+
+
+class Door(Enum):
+    """Whether somebody may come in now."""
+
+    BEFORE_THE_START = auto()
+    OPEN = auto()
+    SHUT = auto()  # the run ends
+
+
+class Entrance:
+    """Opens sessions, and ends those that the operator wants ended."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        facts: RunFacts,
+        members: Membership,
+        ownership: Ownership,
+        training: Training,
+        verdicts: dict[Verdict, int],
+    ) -> None:
+        self._settings, self._facts = settings, facts
+        self._members, self._ownership, self._training = members, ownership, training
+        self._verdicts = verdicts
+        self._register = RegisterChanged(frozenset(), frozenset())  # what the operator wishes
+
+    def hello(self, sender: Peer, hello: Hello, door: Door, now: Nanos) -> list[Effect]:
+        """WELCOME or ERROR; what must be durable goes before it."""
+        refusal = self._refusal(sender, hello, door)
+        if refusal is not None:
+            who = {"node": sender.node, "code": refusal.code}
+            header = Header(epoch=self._facts.epoch)
+            return [Send(sender, refusal, header), Note("refused", refusal.text, who, "warning")]
+        held = hello.discriminator if hello.run_id == self._facts.run_id else None
+        before = self._ownership.owner(sender.node)
+        assigned = self._ownership.assign(sender.node, hello.incarnation, held)
+        known = self._members.get(sender.node)
+        if known is not None and hello.incarnation != known.incarnation:
+            self._fence(sender.node)  # nothing of a start that is over takes effect
+        warm_up = self._warm_up(door) if assigned.action == "init" else None
+        mine = (assigned.discriminator_id, assigned.hop)
+        member = self._members.join(sender, hello, mine, warm_up, now)
+        member.header = Header(self._facts.epoch, member.session)
+        self._training.look_at(member.node)
+        owner = self._ownership.owner(sender.node)
+        durable = [Persist(owner)] if owner != before else []
+        welcome = Send(sender, greeting.welcome(member.node, assigned, self._settings, self._facts), member.header)
+        asked_to_leave = self._ask_to_leave(member) if member.node in self._register.drained else []
+        return [*durable, welcome, greeting.joined(member, assigned, hello), *asked_to_leave]
+
+    def register_changed(self, register: RegisterChanged) -> list[Effect]:
+        """The operator wants some to leave, and others shut out."""
+        self._register = register  # kept for those that say HELLO later
+        effects: list[Effect] = []
+        for member in self._members:
+            if member.node in register.revoked and member.state is not MemberState.REVOKED:
+                error = Error(ErrorCode.FORBIDDEN, "revoked at the hub", fatal=True)
+                change = self._members.end(member, MemberState.REVOKED, "revoked by the operator")
+                effects += [Send(member.peer, error, member.header), change.note()]
+                self._fence(member.node)
+            elif member.node in register.drained and member.present and not member.draining:
+                effects += self._ask_to_leave(member)
+        return effects
+
+    def _refusal(self, sender: Peer, hello: Hello, door: Door) -> Error | None:
+        if door is Door.SHUT:
+            return Error(ErrorCode.SHUTDOWN, "the run is over", fatal=True)
+        revoked = sender.node in self._register.revoked
+        return greeting.refusal(hello, self._ownership.owner(sender.node), revoked, self._settings, self._facts)
+
+    def _warm_up(self, door: Door) -> int:
+        """What joins before the start begins with everybody else and needs none."""
+        return 0 if door is Door.BEFORE_THE_START else self._settings.training.warm_up_tasks
+
+    def _fence(self, node: NodeId) -> None:
+        """What this node gave and no step has taken is not to be merged."""
+        self._verdicts[Verdict.FENCED] += self._training.purge(node)
+
+    def _ask_to_leave(self, member: Member) -> list[Effect]:
+        self._members.drain(member)
+        leave = Send(member.peer, Bye("drain"), member.header)
+        return [leave, Note("draining", "asked by the operator", {"node": member.node})]

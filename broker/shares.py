@@ -1,0 +1,69 @@
+"""How much of what is merged each node gives: weights that even shares out, and who falls behind. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+
+from broker.membership import Member
+from mdgan_edge.actors import Note
+from mdgan_edge.messages import NodeId
+
+RATE_MEMORY = 50.0  # steps over which a node's rate is averaged
+WEIGHT_MIN, WEIGHT_MAX = 0.1, 10.0  # omega is never outside
+LOW_SHARE = 0.25  # of its fair share: a node below is named
+FAIR_MIN = 20.0  # feedback that would have been a node's fair share before its own is judged
+
+
+class Shares:
+    """`even_out`: weigh each node's feedback so that all nodes weigh alike (rate-fair weights)."""
+
+    def __init__(self, even_out: bool) -> None:
+        self._even_out = even_out
+        self._fair = 0.0  # what a node that was live all the time would have given
+        self._from: dict[NodeId, tuple[float, int]] = {}  # at a node's first look: that, and what it had given
+        self._rates: dict[NodeId, float] = {}  # feedback merged per step, averaged
+        self._mean_rate = 0.0
+        self._warned: set[NodeId] = set()
+
+    def omega(self, node: NodeId) -> float:
+        """mean rate / own rate, clipped: what the node's feedback weighs beside alpha."""
+        own = self._rates.get(node)
+        if not self._even_out or own is None:
+            return 1.0
+        return min(WEIGHT_MAX, max(WEIGHT_MIN, self._mean_rate / own)) if own > 0 else WEIGHT_MAX
+
+    def stepped(self, givers: Iterable[NodeId], live: list[NodeId]) -> None:
+        """A step has merged one feedback of each of `givers`, some of them several."""
+        given = Counter(givers)
+        fair = given.total() / max(1, len(live))
+        self._fair += fair
+        if not self._even_out or not live:
+            return
+        usual = self._mean_rate or fair  # a newcomer is taken for one of average pace
+        rates = {node: self._rates.get(node, usual) for node in live}
+        self._rates = {node: rate + (given[node] - rate) / RATE_MEMORY for node, rate in rates.items()}
+        self._mean_rate = sum(self._rates.values()) / len(live)
+
+    def behind(self, members: Iterable[Member]) -> list[tuple[Member, float]]:
+        """Members that give less than a quarter of their fair share, each once; with what they give of it."""
+        found: list[tuple[Member, float]] = []
+        for member in members:
+            if not member.live or member.node in self._warned:
+                continue
+            fair_before, merged_before = self._from.setdefault(member.node, (self._fair, member.tally.merged))
+            fair = self._fair - fair_before
+            if fair < FAIR_MIN:
+                continue
+            part = (member.tally.merged - merged_before) / fair
+            if part < LOW_SHARE:
+                self._warned.add(member.node)
+                found.append((member, part))
+        return found
+
+
+def low_share(member: Member, part: float) -> Note:
+    """What the journal says of a member that is behind, once."""
+    refused = {verdict.value: count for verdict, count in sorted(member.tally.refused.items()) if count}
+    why = f"{member.node} gives {part:.0%} of its fair share: its classes may be learned last (training.rate_fair)"
+    return Note("low_share", why, {"node": member.node, "part": part, "refused": refused}, "warning")

@@ -1,0 +1,36 @@
+"""Networks and their Adam as named tensors, and back: what a file must hold to go on to the last bit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import nn
+
+ADAM = "adam."
+
+
+def tensors_of(modules: Mapping[str, nn.Module], optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
+    """`<module>.<name>` for parameters and buffers, `adam.<index>.<key>` for the optimiser; copies."""
+    named = {f"{own}.{name}": value for own, module in modules.items() for name, value in module.state_dict().items()}
+    for index, state in optimizer.state_dict()["state"].items():
+        named.update({f"{ADAM}{index}.{key}": torch.as_tensor(value) for key, value in state.items()})
+    return {name: value.detach().clone().contiguous() for name, value in named.items()}
+
+
+def load_tensors(
+    modules: Mapping[str, nn.Module], optimizer: torch.optim.Optimizer, tensors: Mapping[str, torch.Tensor]
+) -> None:
+    """The reverse; KeyError or RuntimeError if they are of another network."""
+    for own, module in modules.items():
+        module.load_state_dict(part(tensors, f"{own}."))
+    state: dict[int, dict[str, torch.Tensor]] = {}
+    for name, value in part(tensors, ADAM).items():
+        index, key = name.split(".", 1)
+        state.setdefault(int(index), {})[key] = value
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+
+
+def part(tensors: Mapping[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+    """Those whose names begin so, without it."""
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
