@@ -16,7 +16,8 @@ from sim.invariants.checks import Checks
 from sim.play import Plan, bodies_of, plan_run
 from sim.scenario.quantities import Duration
 from sim.scenario.values import Scenario
-from sim.world import Silent, Watch, World
+from sim.watch import Silent, Watch
+from sim.world import World
 
 NEVER = 1_000_000_000
 

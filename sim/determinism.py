@@ -16,7 +16,8 @@ from sim.scenario.reading import read_scenario
 from sim.scenario.values import Scenario
 from sim.scenario.writing import dump_scenario
 from sim.trace import Trace
-from sim.world import Silent, World
+from sim.watch import Silent
+from sim.world import World
 
 HASH_SEEDS = ("1", "4242")
 MINUTES_MAX = 60

@@ -6,6 +6,7 @@ the other → finished, or gone when its machine crashes; nothing of a process t
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,7 +17,7 @@ from mdgan_edge.messages import Incarnation, NodeId
 from nodes.jobs import Prepare, Save, Train
 from sim.chance import draw
 from sim.links import Way
-from sim.scenario.values import Byzantine, Device, Server
+from sim.scenario.values import Byzantine, ClockError, Device, Fault, HubSlow, Server, SlowDisk, Straggler
 
 MILLION = 1_000_000
 
@@ -76,6 +77,8 @@ class Machine:
     process: Process | None = None
     ended: Finish | None = None  # how its last process ended by itself
     gone: bool = False  # for ever
+    back_at: int | None = None  # while it is down, or leaves: when it is to start again
+    successor: Machine | None = None  # the same device, set up anew under another name
     incarnation: int = 0  # how often it has started
     disk: Any = None
     disk_before: Any = None  # as it was before the last save
@@ -83,12 +86,14 @@ class Machine:
     connection: Connection = field(default_factory=lambda: Connection(Peer(NodeId(""))))
     clock: Clock | None = None  # None: true time
     speed: float = 1.0
+    ails: dict[int, Fault] = field(default_factory=dict)  # what ails it, by the fault's number; the rest follows
     slow: float = 1.0
     disk_slow: float = 1.0
+    drift: int = 0  # of its clock, in parts per million
+    behaviour: Byzantine | None = None
     paused_until: int = 0
     jobs_done: int = 0
     slowest_ns: int = 0  # the longest of its jobs that began in good health: after the heal
-    behaviour: Byzantine | None = None
     last_feedback: Any = None  # what a replaying node says again
 
     def connect(self) -> None:
@@ -99,6 +104,23 @@ class Machine:
                 way.last_at = 0
         self.connections += 1
         self.connection = Connection(Peer(self.name, b"%d" % self.connections))
+
+    def ail(self, number: int, fault: Fault) -> None:
+        """A fault begins."""
+        self.ails[number] = fault
+        self._settle()
+
+    def recover(self, number: int) -> None:
+        """It is over, whatever else ails the machine."""
+        self.ails.pop(number, None)
+        self._settle()
+
+    def _settle(self) -> None:
+        ails = self.ails.values()
+        self.slow = math.prod(one.factor for one in ails if isinstance(one, Straggler | HubSlow))
+        self.disk_slow = math.prod(one.factor for one in ails if isinstance(one, SlowDisk))
+        self.drift = sum(round(one.drift) for one in ails if isinstance(one, ClockError))
+        self.behaviour = next((one for one in reversed(ails) if isinstance(one, Byzantine)), None)
 
     def local(self, now: int) -> Nanos:
         """What its clock shows."""

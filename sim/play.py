@@ -20,7 +20,8 @@ from sim.scenario.drawing import draw
 from sim.scenario.reading import settings_of
 from sim.scenario.values import Fidelity, Scenario
 from sim.toy.bodies import TOY_TRAINING, Toy, fit_toy
-from sim.world import Recorder, World
+from sim.watch import Recorder
+from sim.world import World
 
 
 @dataclass(frozen=True, slots=True)

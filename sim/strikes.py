@@ -50,19 +50,29 @@ def lognormal_factor(sigma: float, u: float) -> float:
 def strike(world: World, number: int, fault: Fault) -> None:
     """The fault's time has come; its end, if it has one, goes onto the heap."""
     ends_at = min(world.end_at + 1, world.now + fault.lasts.at(0.5)) if fault.lasts is not None else world.end_at + 1
+    if isinstance(fault, HubIsolated):
+        _isolate(world, +1)
+        world.push(ends_at, lambda *_: _isolate(world, -1), None, None)
     for machine in _machines(world, fault):
         _begin(world, number, fault, machine, ends_at)
 
 
 def _machines(world: World, fault: Fault) -> list[Machine]:
+    if isinstance(fault, HubIsolated):
+        return []
     if isinstance(fault, HubCrash | HubPause | HubSlow):
         return [world.hub]
-    if isinstance(fault, HubIsolated):
-        return [world.machines[name] for name in sorted(world.machines)]
     if isinstance(fault, Join):
         return [world.machines.get(NodeId(name)) or world.add_machine(NodeId(name)) for name in fault.who]
     known = (world.machines.get(NodeId(name)) for name in fault.who)
-    return [machine for machine in known if machine is not None]
+    return [_now(machine) for machine in known if machine is not None]
+
+
+def _now(machine: Machine) -> Machine:
+    """The device as it is called now."""
+    while machine.successor is not None:
+        machine = machine.successor
+    return machine
 
 
 def _begin(world: World, number: int, fault: Fault, machine: Machine, ends_at: int) -> None:
@@ -79,40 +89,32 @@ def _begin(world: World, number: int, fault: Fault, machine: Machine, ends_at: i
         case Clog(direction=direction):
             for way in _ways(machine, direction):
                 way.held_until = max(way.held_until, ends_at)
-        case Partition() | HubIsolated():
+        case Partition():
             ways = _ways(machine, _cut_direction(fault))
-            for way in ways:
-                way.cuts += 1
-            end(lambda: _mend(ways))
+            _cut(ways, +1)
+            end(lambda: _cut(ways, -1))
         case Reset():
             world.break_connection(machine)
-        case Straggler(factor=factor) | HubSlow(factor=factor):
-            machine.slow *= factor
-            end(lambda: _quicken(machine, factor))
-        case SlowDisk(factor=factor):
-            machine.disk_slow *= factor
-            end(lambda: _quicken_disk(machine, factor))
+        case Straggler() | HubSlow() | SlowDisk() | Byzantine():
+            machine.ail(number, fault)
+            end(lambda: _now(machine).recover(number))
+        case ClockError(skew=skew):
+            machine.ail(number, fault)
+            _set_clock(world, machine, skew)
+            end(lambda: _right_clock(world, _now(machine), number))
         case Pause() | HubPause():
-            machine.paused_until = max(machine.paused_until, ends_at)
+            if machine.process is not None:
+                machine.paused_until = max(machine.paused_until, ends_at)
         case Crash():
             _crash(world, fault, machine, ends_at)
         case HubCrash():
             _crash_hub(world, ends_at)
-        case ClockError(skew=skew, drift=drift):
-            machine.clock = machine.clock or Clock()
-            machine.clock.set(world.now, max(0, skew), MILLION + round(drift))
-            end(lambda: _right_clock(world, machine))
-        case Byzantine():
-            machine.behaviour = fault
-            end(lambda: _behave(machine, fault))
         case Join():
             world.start_node(machine)
         case Leave():
-            world.drain(machine, "asked to leave")
-            if fault.lasts is not None:
-                end(lambda: world.start_node(machine))
-        case FlashCrowd() | MassExit():
-            raise AssertionError("compiling makes single events of it")
+            _leave(world, fault, machine, ends_at)
+        case HubIsolated() | FlashCrowd() | MassExit():
+            raise AssertionError("of the first there is one, of the others compiling makes single events")
         case _:
             assert_never(fault)
 
@@ -125,11 +127,19 @@ def _ways(machine: Machine, direction: str) -> list[Way]:
     return [way for way in ways if way is not None]
 
 
-def _cut_direction(fault: Partition | HubIsolated) -> str:
-    if isinstance(fault, HubIsolated) or fault.one_way is False:
+def _cut_direction(fault: Partition) -> str:
+    if fault.one_way is False:
         return "both"
     assert fault.one_way is not True, "compiling draws the direction"
     return fault.one_way
+
+
+def _isolate(world: World, by: int) -> None:
+    """Every line, and those to come."""
+    world.hub_cuts += by
+    for machine in world.machines.values():
+        if machine.successor is None:
+            _cut(_ways(machine, "both"), by)
 
 
 def _change(fault: LinkChange) -> LinkTerms:
@@ -148,50 +158,60 @@ def _lift(number: int, ways: list[Way]) -> None:
         way.lift(number)
 
 
-def _mend(ways: list[Way]) -> None:
+def _cut(ways: list[Way], by: int) -> None:
     for way in ways:
-        way.cuts -= 1
+        way.cuts += by
 
 
 # --- machines ---------------------------------------------------------------------------------------------------------
 
 
-def _quicken(machine: Machine, factor: float) -> None:
-    machine.slow /= factor
+def _set_clock(world: World, machine: Machine, skew: int) -> None:
+    machine.clock = machine.clock or Clock()
+    machine.clock.set(world.now, skew, MILLION + machine.drift)
 
 
-def _quicken_disk(machine: Machine, factor: float) -> None:
-    machine.disk_slow /= factor
+def _right_clock(world: World, machine: Machine, number: int) -> None:
+    """Its pace is right again, but for other faults; a monotonic clock does not jump back."""
+    machine.recover(number)
+    _set_clock(world, machine, 0)
 
 
-def _behave(machine: Machine, fault: Byzantine) -> None:
-    if machine.behaviour is fault:
-        machine.behaviour = None
-
-
-def _right_clock(world: World, machine: Machine) -> None:
-    assert machine.clock is not None
-    machine.clock.set(world.now, 0, MILLION)  # its pace is right again; a monotonic clock does not jump back
+def _leave(world: World, fault: Leave, machine: Machine, ends_at: int) -> None:
+    if machine.gone or machine.process is None:
+        return
+    if fault.lasts is None:
+        machine.gone = True
+    else:
+        world.bring_back(machine, ends_at)
+    world.drain(machine, "asked to leave")
 
 
 def _crash(world: World, fault: Crash, machine: Machine, ends_at: int) -> None:
+    if machine.gone or (machine.process is None and machine.back_at is None):
+        return  # it is not there, and would not have come
     world.crash(machine)
     if fault.lost_writes and machine.disk_before is not None:
         machine.disk, machine.disk_before = machine.disk_before, None
     if fault.lasts is None:
         machine.gone = True
-        return
-    if fault.keep_disk:
-        world.push(ends_at, lambda *_: world.start_node(machine), None, None)
+    elif fault.keep_disk:
+        world.bring_back(machine, ends_at)
     else:
         machine.gone = True
-        world.push(ends_at, lambda *_: world.start_node(_anew(world, machine)), None, None)
+        world.push(max(ends_at, machine.back_at or 0), lambda *_: _set_up_anew(world, machine), None, None)
 
 
-def _anew(world: World, machine: Machine) -> Machine:
-    """Its disk held its keys: the device is set up anew, under a new name."""
+def _set_up_anew(world: World, machine: Machine) -> None:
+    """Its disk held its keys: the same device on the same line has a new name."""
     stem, _, generation = machine.name.partition("-r")
-    return world.add_machine(NodeId(f"{stem}-r{int(generation or 0) + 1}"))
+    successor = world.add_machine(NodeId(f"{stem}-r{int(generation or 0) + 1}"))
+    successor.up, successor.down, successor.speed = machine.up, machine.down, machine.speed
+    successor.ails, successor.clock = machine.ails, machine.clock
+    machine.successor = successor
+    for number, fault in list(successor.ails.items()):
+        successor.ail(number, fault)
+    world.start_node(successor)
 
 
 def _crash_hub(world: World, ends_at: int) -> None:
@@ -201,4 +221,5 @@ def _crash_hub(world: World, ends_at: int) -> None:
     world.hub_back_at = ends_at
     for name in sorted(world.machines):
         world.break_connection(world.machines[name])
-    world.push(ends_at, lambda *_: world.start_hub(), None, None)
+    if ends_at < world.end_at:
+        world.push(ends_at, lambda *_: world.start_hub(), None, None)

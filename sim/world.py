@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from heapq import heappop, heappush
-from typing import Any, Protocol
+from typing import Any
 
 from broker.core import HubCore
 from broker.greeting import RunFacts
@@ -50,6 +50,7 @@ from sim.post import Post
 from sim.scenario.compiling import node_names
 from sim.scenario.values import Scenario
 from sim.trace import Trace, label
+from sim.watch import Recorder, Watch
 
 START_WITHIN_NS = 200_000_000  # nodes start within this, as processes do
 COLLECT_EVERY = 50_000  # objects made between two looks for garbage in cycles
@@ -65,44 +66,6 @@ def _seldom_collected() -> Iterator[None]:
         yield
     finally:
         gc.set_threshold(*usual)
-
-
-class Watch(Protocol):
-    """Looks on and must change nothing."""
-
-    def after(self, world: World, machine: Machine, event: Event, effects: list[Effect]) -> None:
-        """A core has handled an event; its effects are not carried out yet."""
-
-    def broke(self, world: World, machine: Machine, event: Event, why: str) -> None:
-        """A core raised."""
-
-    def started(self, world: World, machine: Machine) -> None:
-        """A process has started."""
-
-    def ended(self, world: World, machine: Machine) -> None:
-        """A process is gone: crashed, or finished (machine.ended says how)."""
-
-
-class Silent:
-    """Looks at nothing."""
-
-    def after(self, world: World, machine: Machine, event: Event, effects: list[Effect]) -> None: ...
-
-    def broke(self, world: World, machine: Machine, event: Event, why: str) -> None: ...
-
-    def started(self, world: World, machine: Machine) -> None: ...
-
-    def ended(self, world: World, machine: Machine) -> None: ...
-
-
-class Recorder(Protocol):
-    """Where notes and measurements go."""
-
-    def note(self, now: int, who: NodeId, note: Note) -> None:
-        """A line of the journal."""
-
-    def measure(self, now: int, who: NodeId, measure: Measure) -> None:
-        """A line of metrics."""
 
 
 class World:
@@ -138,6 +101,7 @@ class World:
         self.hub.disk = bodies.hub_disk()
         self.owners: dict[NodeId, Owner] = {}  # what the hub has made durable
         self.last_hub_core: HubCore | None = None  # of the hub that runs, or ran last
+        self.hub_cuts = 0  # isolations of the hub that go on
         self.hub_back_at: int | None = None  # while the hub is down: when it starts again, if ever
 
     def run(self) -> None:
@@ -184,6 +148,7 @@ class World:
 
     def add_machine(self, name: NodeId) -> Machine:
         """A machine with an empty disk and a line to the hub."""
+        assert name not in self.machines, f"there is a machine {name} already"
         seed = self.scenario.seed
         machine = Machine(name, stream(seed, "compute", name))
         machine.up = Way(stream(seed, "link", name, HUB.node), {-1: self._up}, self._ports[1])
@@ -191,6 +156,7 @@ class World:
         if self.heal_at is not None and self.now >= self.heal_at:
             machine.up.heal()
             machine.down.heal()
+        machine.up.cuts = machine.down.cuts = self.hub_cuts
         machine.speed = self._speed(name)
         machine.disk = self.bodies.disk()
         self.machines[name] = machine
@@ -249,8 +215,19 @@ class World:
         self.watch.started(self, machine)
         self.handle(machine, Tick())
 
+    def bring_back(self, machine: Machine, at: int) -> None:
+        """Let it start again then, or when the last fault that keeps it down is over, or once its process has ended."""
+        machine.back_at = max(machine.back_at or 0, at)
+        self.push(at, self._come_back, machine, None)
+
+    def _come_back(self, machine: Machine, _: None) -> None:
+        if machine.back_at is not None and machine.back_at <= self.now and machine.process is None:
+            machine.back_at = None
+            self.start_node(machine)
+
     def crash(self, machine: Machine) -> None:
         """SIGKILL. What it sent before is on its way still."""
+        machine.paused_until = 0
         if machine.process is None:
             return
         machine.process = None
@@ -390,3 +367,5 @@ class World:
         if machine is not self.hub:
             machine.connection.down = False
         self.watch.ended(self, machine)
+        if machine.back_at is not None:
+            self.push(max(self.now, machine.back_at), self._come_back, machine, None)

@@ -25,7 +25,8 @@ from sim.running import make_swarm
 from sim.scenario.compiling import node_names
 from sim.scenario.reading import find_scenario
 from sim.swarm import Swarm
-from sim.world import Silent, World
+from sim.watch import Silent
+from sim.world import World
 
 STEPS = 15
 SEED = 7

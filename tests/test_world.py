@@ -22,7 +22,8 @@ from sim.scenario.quantities import Duration
 from sim.scenario.reading import find_scenario
 from sim.scenario.values import MS, Crash, Fault, HubCrash, Leave, Partition, Pause, Reset, S, Scenario, Straggler
 from sim.trace import Trace
-from sim.world import Silent, World
+from sim.watch import Silent
+from sim.world import World
 
 TOO_MANY_STEPS = 1_000_000
 

@@ -56,7 +56,9 @@ def draw(scenario: Scenario, seed: int) -> Scenario:
     """The same name, length and number of nodes; all else by the seed."""
     rng = random.Random(stream_seed(seed, "everything"))
     heal = scenario.heal or Heal(at=Duration(int(scenario.duration * HEALTHY_FROM)))
-    settings = {**_settings(rng), **scenario.settings}
+    more = random.Random(stream_seed(seed, "everything", "more"))
+    drawn = _settings(rng)
+    settings = {**drawn, **_more_settings(more, drawn.get("mode") == "sync"), **scenario.settings}
     return replace(
         scenario,
         seed=seed,
@@ -66,7 +68,7 @@ def draw(scenario: Scenario, seed: int) -> Scenario:
         device=_device(rng, settings.get("mode") == "sync"),
         server=Server(step=Constant(_ms(rng, 1, 30)), batch=Constant(_ms(rng, 1, 5))),
         churn=_churn(rng),
-        fault=tuple(_faults(rng, int(heal.at))),
+        fault=(*_faults(rng, int(heal.at)), *_more_faults(more, int(heal.at))),
         heal=heal,
     )
 
@@ -85,7 +87,6 @@ def _settings(rng: random.Random) -> dict[str, Any]:
         "hub.lease_s": rng.choice((3.0, 5.0, 8.0)),
         "hub.death_timeout_s": rng.choice((7.0, 10.0, 15.0)),
         "hub.evaluate_every": rng.choice((10, 50, 200)),
-        "hub.checkpoint_every": rng.choice((1, 10, 50)),
         "node.death_timeout_s": rng.choice((100.0, 300.0)),
         "training.steps": rng.randint(20, 200) if rng.random() < COMPLETES else 1_000_000,
     }
@@ -98,7 +99,6 @@ def _settings(rng: random.Random) -> dict[str, Any]:
         "training.staleness_policy": rng.choice(("block", "drop")),
         "training.staleness_max": rng.choice((0, 1, 2, 4, 8, 16)),
         "training.staleness_weight": rng.choice(("none", "inverse", "polynomial", "hinge")),
-        "training.rate_fair": rng.random() < 0.3,
         "training.credit": rng.randint(1, 4),
         "training.quota": rng.choice(("auto", "auto", 1, 3)),
         "training.clip_factor": rng.choice((0.0, 3.0, 10.0)),
@@ -106,6 +106,17 @@ def _settings(rng: random.Random) -> dict[str, Any]:
         "training.step_timeout_s": rng.choice((2.0, 5.0, 10.0)),
         "training.batches_per_version": rng.choice(("auto", 1, 3)),
     }
+
+
+def _more_settings(rng: random.Random, sync: bool) -> dict[str, Any]:
+    drawn = {"hub.checkpoint_every": rng.choice((1, 10, 50)), "training.rate_fair": rng.random() < 0.3}
+    return {"hub.checkpoint_every": drawn["hub.checkpoint_every"]} if sync else drawn
+
+
+def _more_faults(rng: random.Random, heal: int) -> list[Fault]:
+    at = Duration(int(rng.uniform(0.05, 0.5) * heal))
+    anew = Crash(at=at, rate=Frequency(0.2), lasts=Exponential(_s(rng, 1, 6)), keep_disk=False)
+    return [anew] if rng.random() < 0.2 else []
 
 
 def _latency(rng: random.Random) -> Distribution:
