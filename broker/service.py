@@ -90,15 +90,7 @@ def run_hub(
     write_atomic(run.config, dump_toml(settings).encode())
     scorer = _scorer(settings, options, real, recorder)
     endpoint = HubEndpoint(settings.hub.bind, keys, store.lookup)
-    run_id = saved.run_id if saved else f"{options.name}-{secrets.token_hex(4)}"
-    facts = RunFacts(
-        run_id=run_id,
-        epoch=store.next_epoch(),
-        architecture=architecture(build_discriminator(settings.model, seed=0)),
-        image_shape=(settings.model.channels, settings.model.image_size, settings.model.image_size),
-        version=saved.version if saved else START,
-        owners=store.owners(run_id),
-    )
+    facts = _facts(settings, options, store, saved)
     core = HubCore(settings, facts, clock())
     trainer = HubTrainer(settings, run, scorer, saved, run.checkpoints)
     service = Service(
@@ -107,7 +99,7 @@ def run_hub(
         endpoint,
         recorder,
         lambda now: _status(core, endpoint, now),
-        persist=lambda owner: store.remember(run_id, owner),
+        persist=lambda owner: store.remember(facts.run_id, owner),
     )
     watch = _RegisterWatch(store, service)
     why = f"at {endpoint.endpoint}; nodes want --hub-key '{keys.public}'"
@@ -137,6 +129,18 @@ def run_hub(
         metrics.close()
         lock.release()
     return finish, report, run
+
+
+def _facts(settings: Settings, options: HubOptions, store: HubStore, saved: SavedCheckpoint | None) -> RunFacts:
+    run_id = saved.run_id if saved else f"{options.name}-{secrets.token_hex(4)}"
+    return RunFacts(
+        run_id=run_id,
+        epoch=store.next_epoch(),
+        architecture=architecture(build_discriminator(settings.model, seed=0)),
+        image_shape=(settings.model.channels, settings.model.image_size, settings.model.image_size),
+        version=saved.version if saved else START,
+        owners=store.owners(run_id),
+    )
 
 
 def _resumed(settings: Settings, run: RunDirectory, recorder: FileRecorder) -> SavedCheckpoint | None:
