@@ -7,6 +7,7 @@ import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -93,14 +94,9 @@ def run_hub(
     facts = _facts(settings, options, store, saved)
     core = HubCore(settings, facts, clock())
     trainer = HubTrainer(settings, run, scorer, saved, run.checkpoints)
-    service = Service(
-        core,
-        trainer,
-        endpoint,
-        recorder,
-        lambda now: _status(core, endpoint, now),
-        persist=lambda owner: store.remember(facts.run_id, owner),
-    )
+    status = partial(_status, core, endpoint)
+    persist = partial(store.remember, facts.run_id)
+    service = Service(core, trainer, endpoint, recorder, status, persist=persist)
     watch = _RegisterWatch(store, service)
     why = f"at {endpoint.endpoint}; nodes want --hub-key '{keys.public}'"
     listening = Note("listening", why, {"endpoint": endpoint.endpoint, "public_key": keys.public})

@@ -17,7 +17,7 @@ SEEDS = 200  # of the suite; `make test-long` takes more
 SEEDS_LONG = 1000
 BATCH = 20
 
-# What the first runs found, compiled: a seed draws something else as soon as the drawing changes, a list of faults stays.
+# What the first runs found, compiled: a seed draws something else once the drawing changes, a list of faults stays.
 FOUND = sorted((Path(__file__).parent / "found").glob("*.toml"))
 
 
