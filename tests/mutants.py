@@ -12,6 +12,7 @@ from broker import admission, schedule, steprule
 from broker.admission import NormGuard
 from broker.buffer import FeedbackBuffer
 from broker.core import HubCore
+from broker.entrance import Entrance
 from broker.membership import Member, Membership, MemberState
 from broker.ownership import Ownership
 from broker.training import Training
@@ -245,7 +246,7 @@ def one_discriminator_for_all() -> Any:
 
 
 def a_former_start_is_still_merged() -> Any:
-    return broken(HubCore, "_fence", always(None))
+    return broken(Entrance, "_fence", always(None))
 
 
 def old_sessions_get_work() -> Any:
@@ -280,14 +281,14 @@ def old_feedback_is_never_waited_for_and_never_taken() -> Any:
 
 def a_hub_that_says_superseded_to_everybody() -> Any:
     def stern(true: Any) -> Any:
-        def refuse(self: HubCore, sender: Any, hello: Any) -> Any:
-            if self.members.get(sender.node) is not None:
+        def refuse(self: Entrance, sender: Any, hello: Any, door: Any) -> Any:
+            if self._members.get(sender.node) is not None:
                 return Error(ErrorCode.SUPERSEDED, "go away", fatal=True)
-            return true(self, sender, hello)
+            return true(self, sender, hello, door)
 
         return refuse
 
-    return broken(HubCore, "_hello_refusal", stern)
+    return broken(Entrance, "_refusal", stern)
 
 
 def a_node_hangs_up_on_pong() -> Any:
