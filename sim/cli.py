@@ -130,7 +130,10 @@ def run(
     as_json: bool,
     **wanted: Any,
 ) -> None:
-    """Play SCENARIO, a name of `mdgan-sim scenarios` or a file, in virtual time, and check that all invariants hold."""
+    """Play SCENARIO, a name of `mdgan-sim scenarios` or a file, in virtual time, and check that all invariants hold.
+
+    TERM or Ctrl-C ends the run early and cleanly.
+    """
     from sim import running_world as running
 
     asked = running.Wanted(scenario, **wanted)
@@ -160,7 +163,9 @@ def scenarios(as_json: bool) -> None:
         print_json({one.name: one.about.strip() for one in found})
         return
     for one in found:
-        click.echo(f"{one.name}\n{textwrap.indent(textwrap.fill(one.about.strip(), WIDTH), '    ')}")
+        click.echo(
+            f"{one.name}\n{textwrap.indent(textwrap.fill(one.about.strip(), WIDTH, break_on_hyphens=False), '    ')}"
+        )
 
 
 @main.command()

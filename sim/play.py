@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -15,6 +15,7 @@ from mdgan_edge.settings import Settings
 from sim.bodies import Bodies, Tokens
 from sim.camera import Camera
 from sim.invariants.checks import Checks
+from sim.invariants.names import INVARIANTS
 from sim.scenario.compiling import compile_scenario
 from sim.scenario.drawing import draw
 from sim.scenario.reading import settings_of
@@ -22,6 +23,8 @@ from sim.scenario.values import Fidelity, Scenario
 from sim.toy.bodies import TOY_TRAINING, Toy, fit_toy
 from sim.watch import Recorder
 from sim.world import World
+
+AT_THE_END = "at the end"  # begins what an invariant says that is looked at then
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +45,7 @@ class Played:
     checks: Checks
     wall_s: float
     cpu_s: float
+    interrupted: bool = False  # before its time, and not by a violation
 
     @property
     def digest(self) -> str:
@@ -49,8 +53,18 @@ class Played:
 
     @property
     def missed(self) -> list[str]:
-        """What the scenario said would sometimes happen, and did not."""
+        """What the scenario said would sometimes happen, and did not; of a run that was cut short nobody knows."""
+        if self.interrupted:
+            return []
         return [name for name in self.plan.scenario.expect.sometimes if not self.checks.sometimes.get(name)]
+
+    @property
+    def ended_at(self) -> int:
+        """When the hub had taken its last step, or failed, if nothing was violated later; else when the run ended."""
+        hub, core = self.world.hub, self.world.last_hub_core
+        if hub.ended is None or core is None or core.ended_at is None or self.checks.violations:
+            return self.world.now
+        return hub.true(core.ended_at)
 
 
 def plan_run(
@@ -102,15 +116,22 @@ def play(
     camera: Camera | None = None,
     run: Any = None,
     replay: bool = False,
+    begun: Callable[[World], None] = lambda _: None,
 ) -> Played:
-    """Play it to its end, or to the first violation. `replay`: at the end, let a fresh hub core decide all anew."""
+    """Play it to its end, or to the first violation. `replay`: at the end, let a fresh hub core decide all anew.
+
+    `begun` is given the world before it is played; whoever sets its `stopped` interrupts the run.
+    """
     bodies, settings = bodies_of(plan, run)
     checks = Checks(plan.scenario, settings, replay)
     world = World(plan.scenario, settings, bodies, checks, recorder, camera)
     wall, cpu = time.perf_counter(), time.process_time()
+    begun(world)
     world.run()
+    interrupted = world.stopped and not checks.violations
     checks.finish(world)
-    return Played(plan, world, checks, time.perf_counter() - wall, time.process_time() - cpu)
+    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    return Played(plan, world, checks, wall, cpu, interrupted)
 
 
 def report(played: Played, replay: str) -> dict[str, Any]:
@@ -127,7 +148,8 @@ def report(played: Played, replay: str) -> dict[str, Any]:
         "fidelity": played.plan.scenario.fidelity,
         "world": "virtual",
         "digest": played.digest,
-        "virtual_s": world.now / 1e9,
+        "virtual_s": played.ended_at / 1e9,
+        "interrupted_at_s": world.now / 1e9 if played.interrupted else None,
         "wall_s": played.wall_s,
         "cpu_s": played.cpu_s,
         "events": world.events,
@@ -145,7 +167,7 @@ def report(played: Played, replay: str) -> dict[str, Any]:
             "down": dict(sorted(world.post.down.dropped.items())),
             "up": dict(sorted(world.post.up.dropped.items())),
         },
-        "invariants": checks.verdicts(),
+        "invariants": _verdicts(played),
         "sometimes": dict(sorted(checks.sometimes.items())),
         "missed": played.missed,
         "violations": [
@@ -156,8 +178,16 @@ def report(played: Played, replay: str) -> dict[str, Any]:
     }
 
 
+def _verdicts(played: Played) -> dict[str, bool | None]:
+    """Of a run that was interrupted, nothing is known of what is to be looked at when it ends."""
+    verdicts = played.checks.verdicts()
+    if not played.interrupted:
+        return verdicts
+    return {name: None if INVARIANTS[name].startswith(AT_THE_END) else verdicts[name] for name in verdicts}
+
+
 def _outcome(played: Played) -> Literal["completed", "stopped", "failed"]:
-    """`stopped`: the scenario's time ran out, as most are meant to."""
+    """`stopped`: the scenario's time ran out, as most are meant to, or somebody stopped it."""
     ended = played.world.hub.ended
     if played.checks.violations or played.missed or (ended is not None and ended.outcome == "failed"):
         return "failed"

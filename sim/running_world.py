@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +17,7 @@ from msgspec.structs import replace
 from mdgan_edge.actors import Note
 from mdgan_edge.command import parse_assignments, tell
 from mdgan_edge.config import dump_toml
-from mdgan_edge.errors import ConfigurationError, DataError, SelfCheckFailed
+from mdgan_edge.errors import ConfigurationError, DataError, ExitCode, SelfCheckFailed
 from mdgan_edge.rundir import RunDirectory, write_atomic, write_json
 from sim.camera import Camera
 from sim.play import Plan, Played, plan_run, play, report
@@ -24,6 +27,7 @@ from sim.scenario.reading import find_scenario, read_scenario
 from sim.scenario.values import Fidelity, Scenario
 from sim.scenario.writing import dump_scenario
 from sim.shrink import Fails, Failure, Shrinker
+from sim.world import World
 
 SCENARIO_FILE = "scenario.toml"
 REPRO_FILE = "repro.toml"
@@ -63,28 +67,71 @@ class Wanted:
 def run_scenario(
     wanted: Wanted, out: Path | None, force: bool, look_at: int | None
 ) -> tuple[dict[str, Any], RunDirectory]:
-    """Play it once with everything recorded, once more with the camera on if something went wrong. Returns run.json."""
+    """Play it once with everything recorded, once more with the camera on if something went wrong. Returns run.json.
+
+    TERM and INT end it early and cleanly, a second one at once. For the main thread only.
+    """
     plan = wanted.plan()
+    _refuse_to_look_beyond(look_at, plan.scenario)
     run = RunDirectory.create(out, plan.scenario.name, plan.scenario.seed, force)
     write_atomic(run.path / SCENARIO_FILE, dump_scenario(plan.scenario).encode())
     write_atomic(run.config, dump_toml(plan.settings).encode())
     recording = Recording(run)
-    played = play(plan, recording, run=run, replay=True)
-    recording.close()
-    found = report(played, wanted.replay(run.path))
-    write_json(run.run_json, found)
-    _film(plan, played, look_at, run)
-    _draw(run)
+    with _signals_stop() as stop:
+        played = play(plan, recording, run=run, replay=True, begun=stop.watch)
+        recording.close()
+        found = report(played, wanted.replay(run.path))
+        write_json(run.run_json, found)
+        _film(plan, played, look_at, run, stop)
+        _draw(run)
     return found, run
 
 
-def _film(plan: Plan, played: Played, look_at: int | None, run: RunDirectory) -> None:
+class _Stop:
+    """What a signal does: the first ends the world that is being played after the event under way."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        self._world: World | None = None
+
+    def watch(self, world: World) -> None:
+        """This is the world that is being played."""
+        self._world = world
+        self._pass_on()
+
+    def ask(self, _number: int, _frame: object) -> None:
+        """A signal has come; the second ends the process at once."""
+        if self.asked:
+            os._exit(ExitCode.UNEXPECTED)
+        self.asked = True
+        self._pass_on()
+
+    def _pass_on(self) -> None:
+        world = self._world
+        if self.asked and world is not None and world.now < world.end_at:  # else it is over, and being judged
+            world.stopped = True
+
+
+@contextmanager
+def _signals_stop() -> Iterator[_Stop]:
+    stop = _Stop()
+    before = {number: signal.signal(number, stop.ask) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield stop
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)
+
+
+def _film(plan: Plan, played: Played, look_at: int | None, run: RunDirectory, stop: _Stop) -> None:
     first = played.checks.violations[0] if played.checks.violations else None
     at = look_at if first is None else first.at
-    if at is None:
+    if at is None or played.interrupted:
         return
     camera = Camera(at)
-    play(plan, camera=camera)
+    play(plan, camera=camera, begun=stop.watch)
+    if stop.asked:
+        return  # half a film shows nothing
     write_json(run.path / WINDOW_FILE, camera.film(first.invariant if first else None))
 
 
@@ -107,6 +154,12 @@ def look_time(text: str | None) -> int | None:
         raise ConfigurationError(f"--look-at: {error}") from error
 
 
+def _refuse_to_look_beyond(look_at: int | None, scenario: Scenario) -> None:
+    if look_at is not None and not 0 <= look_at <= scenario.duration:
+        end = scenario.duration.text()
+        raise ConfigurationError(f"--look-at {Duration(look_at).text()} is not within the run, which ends at {end}")
+
+
 def summary_lines(found: dict[str, Any], run: RunDirectory) -> list[str]:
     """How it ended, for people."""
     verdicts = list(found["invariants"].values())
@@ -118,6 +171,7 @@ def summary_lines(found: dict[str, Any], run: RunDirectory) -> list[str]:
     ended = f"{found['outcome']} at version {found['version']} after {found['virtual_s']:g} virtual seconds"
     return [
         f"{found['scenario']}, seed {found['seed']}: {ended}; {merged} feedbacks merged",
+        *_interruption_lines(found),
         *(f"  {name}: {value:.3f}" for name, value in sorted(found["scores"].items()) if value is not None),
         f"invariants: {counted}",
         *violation_lines(found),
@@ -125,6 +179,11 @@ def summary_lines(found: dict[str, Any], run: RunDirectory) -> list[str]:
         f"record:     {run.run_json}",
         *([f"report:     {run.path / REPORT_FILE}"] if (run.path / REPORT_FILE).exists() else []),
     ]
+
+
+def _interruption_lines(found: dict[str, Any]) -> list[str]:
+    at_s = found["interrupted_at_s"]
+    return [] if at_s is None else [f"interrupted at {at_s:.6f} s of virtual time: what comes later is unknown"]
 
 
 def violation_lines(found: dict[str, Any]) -> list[str]:
@@ -149,12 +208,20 @@ def refuse_if_failed(found: dict[str, Any]) -> None:
 
 
 def shrink_run(folder: Path, told: Callable[[str], None]) -> tuple[Path, Scenario, Failure, int]:
-    """Write repro.toml beside a failing run: the smallest scenario found that fails for the same reason."""
+    """Write repro.toml beside a failing run: the smallest scenario found that fails for the same reason.
+
+    Raises ConfigurationError if there is nothing to make small.
+    """
     run = RunDirectory.open(folder)
     file = run.path / SCENARIO_FILE
     if not file.exists():
         raise DataError(f"{folder} is not a run of `mdgan-sim run`: it has no {SCENARIO_FILE}")
-    failing = fails_in_replay if _violates_replay(run) else fails
+    found = _outcome(run)
+    if found.get("missed") and not found.get("violations"):
+        missed = ", ".join(found["missed"])
+        why = "a counter that stayed zero cannot be shrunk"
+        raise ConfigurationError(f"{folder} holds a run that failed only by expect.sometimes ({missed}): {why}")
+    failing = fails_in_replay if _violates_replay(found) else fails
     shrinker = Shrinker(failing, told)
     shrunk = shrinker.shrink(plan_run(read_scenario(file)).scenario)
     if shrunk is None:
@@ -178,11 +245,18 @@ def fails_in_replay(scenario: Scenario) -> Failure | None:
     return fails(scenario, replay=True)
 
 
-def _violates_replay(run: RunDirectory) -> bool:
+def _outcome(run: RunDirectory) -> dict[str, Any]:
+    """run.json; nothing if the run ended before it could say."""
     try:
-        return json.loads(run.run_json.read_bytes())["invariants"]["replay_equal"] is False
-    except (OSError, ValueError, KeyError, TypeError):
-        return False  # it ended before it could say
+        found = json.loads(run.run_json.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _violates_replay(found: dict[str, Any]) -> bool:
+    invariants = found.get("invariants")
+    return isinstance(invariants, dict) and invariants.get("replay_equal") is False
 
 
 def _renamed(scenario: Scenario, failure: Failure, failing: Fails) -> Scenario:

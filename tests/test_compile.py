@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from mdgan_edge.errors import ConfigurationError
-from sim.scenario.compiling import compile_scenario, kind_of, node_names
+from sim.scenario.compiling import OCCURRENCES_MAX, compile_scenario, kind_of, node_names
 from sim.scenario.distributions import Constant
 from sim.scenario.drawing import LIARS, draw
 from sim.scenario.quantities import Duration
@@ -22,6 +22,7 @@ HEAD = 'name = "x"\nduration = "60s"\nnodes = 10\n'
 HEAL = '[heal]\nat = "30s"\n'
 SEEDS = range(200)
 
+LONGER = '{dist = "uniform", low = "1500ms", high = "2s"}'
 RATED = '[[fault]]\nkind = "crash"\nrate = "1/s"\nfor = {dist = "exponential", mean = "2s"}\nstability = "500ms"\n'
 FAULTS_BY_THEMSELVES = [
     '[[fault]]\nkind = "pause"\nat = "5s"\nfor = {dist = "exponential", mean = "2s"}\nwho = "fraction:0.3"\n',
@@ -76,6 +77,60 @@ def test_taking_one_fault_out_of_a_file_leaves_the_others_as_they_were(gone: int
     of_gone = Counter(map(repr, compiled(FAULTS_BY_THEMSELVES[gone] + HEAL).fault))
     assert sum(of_gone.values()) > 0
     assert Counter(map(repr, compiled("".join(left) + HEAL).fault)) == of_all - of_gone
+
+
+def moments(body: str) -> list[tuple[str, int, tuple[str, ...]]]:
+    """What happens when to whom."""
+    faults = compiled(body + HEAL).fault
+    return [(kind_of(one), int(one.at or 0), tuple(one.who)) for one in faults]
+
+
+PAIRED = [
+    ('[[fault]]\nkind = "straggler"\nat = "5s"\nwho = "fraction:0.3"\nfactor = 3\n', "factor = 3", "factor = 10"),
+    ('[[fault]]\nkind = "straggler"\nrate = "0.2/s"\nfor = "1s"\nfactor = 3\n', "factor = 3", "factor = 10"),
+    ('[[fault]]\nkind = "crash"\nat = "5s"\nfor = "1s"\nwho = "count:4"\n', 'for = "1s"', f"for = {LONGER}"),
+    ('[[fault]]\nkind = "crash"\nrate = "0.1/s"\nfor = "1s"\n', 'for = "1s"', f"for = {LONGER}"),
+    ('[[fault]]\nkind = "mass_exit"\nat = "5s"\nfor = "1s"\nwho = "count:4"\n', 'for = "1s"', f"for = {LONGER}"),
+]
+
+
+@pytest.mark.parametrize(("text", "part", "other"), PAIRED)
+def test_another_strength_or_length_of_a_fault_keeps_whom_it_hits_and_when(text: str, part: str, other: str) -> None:
+    changed = text.replace(part, other)
+    assert compiled(changed + HEAL).fault != compiled(text + HEAL).fault
+    assert moments(changed) == moments(text) != []
+
+
+def test_whom_a_small_share_hits_a_larger_one_hits_too_and_at_the_same_time() -> None:
+    few = '[[fault]]\nkind = "mass_exit"\nat = "5s"\nfor = "1s"\nwho = "fraction:0.3"\nwithin = "2s"\n'
+    assert len(moments(few)) == 3
+    assert set(moments(few)) < set(moments(few.replace("0.3", "0.6")))
+
+
+def test_a_larger_crowd_is_the_smaller_one_and_more() -> None:
+    crowd = '[[fault]]\nkind = "flash_crowd"\nat = "5s"\ncount = 4\nwithin = "2s"\n'
+    assert set(moments(crowd)) < set(moments(crowd.replace("count = 4", "count = 9")))
+
+
+@pytest.mark.parametrize(
+    ("body", "where"),
+    [
+        ('[churn]\narrivals = "1e9/s"\n', "[churn]"),
+        ('[churn]\nsessions = "1ns"\ngaps = "1ns"\n', "[churn]"),
+        ('[[fault]]\nkind = "crash"\nrate = "100000/s"\n', "fault 1 (crash)"),
+        (RATED + '[[fault]]\nkind = "hub_pause"\nrate = "100000/s"\nfor = "1s"\n', "fault 2 (hub_pause)"),
+    ],
+)
+def test_more_than_can_be_played_is_refused_and_not_cut_off(body: str, where: str) -> None:
+    limit = f"{OCCURRENCES_MAX:,} occurrences (OCCURRENCES_MAX)"
+    with pytest.raises(ConfigurationError) as raised:
+        compiled(body + HEAL)
+    assert str(raised.value) == f"{where} makes more than {limit} before 30s: let it come less often"
+
+
+def test_as_many_as_can_be_played_are_played() -> None:
+    resets = compiled(f'[[fault]]\nkind = "reset"\nrate = "{OCCURRENCES_MAX / 61}/s"\n').fault
+    assert len(resets) == pytest.approx(OCCURRENCES_MAX * 60 / 61, rel=0.01)
 
 
 def test_the_same_fault_written_twice_strikes_twice_and_differently() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import json
 import os
 import re
 import shutil
@@ -12,18 +13,16 @@ from pathlib import Path
 
 import pytest
 
-from mdgan_edge.actors import HUB, Measure
+from mdgan_edge.actors import HUB, Measure, Note
 from mdgan_edge.errors import DataError
 from mdgan_edge.rundir import RunDirectory
 from sim.recording import Recording
 from sim.report.nodes import LOWEST_MAX, STALEST_MAX
 from sim.report.page import write_report
-from sim.report.palette import COLOURS, FAULT_COLOURS, FAULT_KINDS, fault_colours
+from sim.report.palette import COLOURS
 from sim.report.reading import read_run
-from sim.report.recorded import Carried, FaultRow, Happened, ScenarioFile, Window
-from sim.report.series import CURVE_COLUMNS, SHOWN_COLUMNS_MAX, Curve, Histograms
-from sim.report.spacetime import MESSAGES_MAX, ROWS_MAX, lay_out
-from sim.report.spans import MERGE_COLUMNS, Epoch, Span, epochs_of, merged, spans_of
+from sim.report.recorded import LowShare
+from sim.report.spans import Epoch
 from sim.running_world import Wanted, run_scenario
 from tests import mutants
 
@@ -60,12 +59,21 @@ who = ["n4"]
 [[fault]]
 kind = "join"
 at = "10s"
-who = ['{node}']
+who = ["stranger"]
 [heal]
 at = "14s"
 [expect]
 rejoin_within = "8s"
 """
+
+
+def rename(run: Path, node: str, name: str) -> None:
+    """Write a run's files as if a node had a name that no scenario may give it, and its report anew."""
+    quoted, instead = f'"{node}"', json.dumps(name, ensure_ascii=False)
+    for file in ("run.json", "scenario.toml", "journal.jsonl", "metrics.jsonl", "window.json"):
+        text = (run / file).read_text(encoding="utf-8")
+        (run / file).write_text(text.replace(quoted, instead), encoding="utf-8")
+    write_report(run)
 
 
 def play(text: str, folder: Path, look_at: int | None = None) -> Path:
@@ -94,7 +102,9 @@ def titles(text: str) -> set[str]:
 def faulty(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Faults of four kinds, two epochs, hostile names, and a look at a moment."""
     folder = tmp_path_factory.mktemp("report") / "faulty"
-    return play(FAULTY.format(hostile=HOSTILE, node=STRANGE_NODE), folder, look_at=9 * S)
+    run = play(FAULTY.format(hostile=HOSTILE), folder, look_at=9 * S)
+    rename(run, "stranger", STRANGE_NODE)
+    return run
 
 
 @pytest.fixture(scope="module")
@@ -154,6 +164,34 @@ def test_every_chart_over_time_has_a_band_for_every_fault(faulty: Path) -> None:
 def test_the_heal_and_the_start_of_an_epoch_are_named_where_they_are(faulty: Path) -> None:
     for section in ("faults", "progress", "members", "staleness"):
         assert re.findall(r">(epoch \d|heal)</text>", chart(page(faulty), section)) == ["epoch 2", "heal"], section
+
+
+def test_what_is_of_the_last_epoch_and_what_is_of_all_is_told_apart(faulty: Path) -> None:
+    readings, text = read_run(faulty), page(faulty)
+    cards = {label: number for number, label in re.findall(r"<div><b>([\d,]+)</b><span>(.*?)</span></div>", text)}
+    assert cards["feedbacks merged in epoch 2, as in run.json"] == f"{readings.run.feedback['merged']:,}"
+    assert cards["feedbacks merged in all epochs"] == f"{readings.merged:,}"
+    assert cards["version reached, in epoch 2"] == f"{readings.run.version:,}"
+    assert "one every 50 versions, in a new epoch: epoch 2 from version 50." in chart(text, "progress")
+    counters = chart(text, "counters")
+    assert "Feedback by verdict (in epoch 2, as in run.json)" in counters
+    assert "Bytes (in all epochs)" in counters
+
+
+def test_a_hub_that_had_no_checkpoint_yet_starts_anew(faulty: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(faulty, tmp_path / "unkept"))
+    lines = (run / "journal.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+    (run / "journal.jsonl").write_text("".join(one for one in lines if '"checkpoint"' not in one), encoding="utf-8")
+    write_report(run)
+    assert "epoch 2 anew, as there was none yet." in chart(page(run), "progress")
+
+
+def test_a_run_that_was_interrupted_says_so(faulty: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(faulty, tmp_path / "interrupted"))
+    told = json.loads((run / "run.json").read_text(encoding="utf-8"))
+    (run / "run.json").write_text(json.dumps({**told, "interrupted_at_s": 12.5}), encoding="utf-8")
+    write_report(run)
+    assert "stopped: interrupted at 12.5 s" in page(run)
 
 
 def test_without_scores_the_page_says_why(faulty: Path) -> None:
@@ -256,7 +294,7 @@ def test_torn_lines_are_passed_over(faulty: Path, tmp_path: Path) -> None:
 
 def test_epochs_are_those_the_world_had_and_each_starts_after_its_checkpoint(faulty: Path) -> None:
     readings = read_run(faulty)
-    assert readings.epochs == (Epoch(1, 0.0, 4.0), Epoch(2, 6.0, 24.0))
+    assert readings.epochs == (Epoch(1, 0.0, 4.0), Epoch(2, 6.0, 24.0, 50))
     assert len(readings.epochs) == readings.run.epoch
     assert [points[0][1] for points in readings.versions] == [1, 51]  # a checkpoint every 50 versions
     assert readings.versions[-1][-1][1] == readings.run.version
@@ -279,91 +317,32 @@ def test_all_that_was_merged_is_counted_over_all_epochs(faulty: Path) -> None:
     )
 
 
-# --- series and spans -------------------------------------------------------------------------------------------------
+# --- nodes ------------------------------------------------------------------------------------------------------------
 
 
-def test_a_long_curve_keeps_its_ends_and_its_extremes() -> None:
-    curve = Curve(100.0)
-    values = [(index / 1000, float(index % 7)) for index in range(100_000)]
-    values[54_321] = (54.321, 99.0)
-    values[12_345] = (12.345, -99.0)
-    for at_s, value in values:
-        curve.add(at_s, value)
-    points = curve.points()
-    assert len(points) <= 4 * CURVE_COLUMNS
-    assert list(points) == sorted(points, key=lambda point: point[0])
-    assert {values[0], values[-1], values[54_321], values[12_345]} <= set(points)
+def test_refusals_of_a_node_are_drawn_with_their_reasons_and_weights_only_where_they_differ(
+    faulty: Path, tmp_path: Path
+) -> None:
+    run = Path(shutil.copytree(faulty, tmp_path / "refused"))
+    told = json.loads((run / "run.json").read_text(encoding="utf-8"))
+    assert "diamond" not in chart(page(run), "nodes")
+    told["nodes"]["n1"] |= {"refused": {"late": 2, "stale": 40, "warm_up": 1, "quota": 1}, "weighted_share": 0.9}
+    (run / "run.json").write_text(json.dumps(told), encoding="utf-8")
+    write_report(run)
+    nodes = chart(page(run), "nodes")
+    assert ">stale 40, late 2, quota 1, +1<" in nodes
+    assert any("90.00% by weight" in title and "warm up 1" in title for title in titles(nodes))
+    assert "A diamond is the share by weight" in nodes
 
 
-def test_windows_are_bounded_equally_wide_and_lose_nothing() -> None:
-    histograms = Histograms(77.0)
-    for index in range(10_000):
-        histograms.add(index * 0.0077, (index % 5, 1))
-    windows = histograms.windows()
-    assert len(windows) <= SHOWN_COLUMNS_MAX
-    assert {round(window.end_s - window.start_s, 9) for window in windows} == {round(77.0 / len(windows), 9)}
-    assert sum(window.total for window in windows) == 20_000
-    assert [windows[0].quantile(share) for share in (0.5, 0.95, 1)] == [1, 4, 4]
-
-
-def test_faults_of_a_kind_that_touch_are_drawn_as_one_and_their_number_is_bounded() -> None:
-    spans = [Span("crash", at / 100, at / 100 + 0.01, (f"n{at % 3}",)) for at in range(10_000)]
-    assert merged(spans, 100.0) == (Span("crash", 0.0, 100.0, ("n0", "n1", "n2"), 10_000),)
-    scattered = [Span("pause", at / 100, at / 100, ("n1",)) for at in range(10_000)]
-    assert len(merged(scattered, 100.0)) <= MERGE_COLUMNS
-    assert len(merged([Span("reset", 1.0, 1.0, ("n1",)), Span("reset", 9.0, 9.0, ("n2",))], 100.0)) == 2
-
-
-def test_a_hub_that_crashes_while_it_is_down_starts_no_epoch_more() -> None:
-    crashes = tuple(
-        FaultRow("hub_crash", at, ("hub",), lasts) for at, lasts in (("1s", "4s"), ("2s", "9s"), ("8s", "1min"))
-    )
-    scenario = ScenarioFile("x", fault=crashes)
-    assert epochs_of(scenario, 20.0) == (Epoch(1, 0.0, 1.0), Epoch(2, 5.0, 8.0))
-    assert [span.end_s for span in spans_of(scenario, 20.0)] == [5.0, 11.0, 20.0]
-
-
-def test_no_two_kinds_of_fault_share_a_colour_while_there_are_enough() -> None:
-    for start in range(len(FAULT_KINDS)):
-        turned = (FAULT_KINDS[start:] + FAULT_KINDS[:start])[: len(FAULT_COLOURS)]
-        assert len(set(fault_colours(turned).values())) == len(FAULT_COLOURS)
-    assert len(fault_colours(FAULT_KINDS)) == len(FAULT_KINDS)
-
-
-# --- the space-time diagram -------------------------------------------------------------------------------------------
-
-
-def film(*messages: Carried, events: list[Happened] | None = None, invariant: str | None = "applied_once") -> Window:
-    return Window(0.0, 2.5, 2.0, invariant, events or [], list(messages))
-
-
-def test_a_lost_message_ends_in_a_cross_with_the_reason_between_two_processes() -> None:
-    there = Carried(1.9, "hub", "n1", "TASK 1 v0", "arrived", 1.95)
-    lost = Carried(1.96, "n1", "hub", "FEEDBACK 1 v0 1.0", "partition", None)
-    diagram = lay_out(film(there, lost), ["n1"], [Span("partition", 1.5, 9.0, ("n1",))])
-    task, feedback = diagram.arrows
-    assert (task.cross, task.reason, task.y1, task.y2) == (False, "", diagram.rows[0].y, diagram.rows[1].y)
-    assert (feedback.cross, feedback.reason) == (True, "partition")
-    assert diagram.rows[0].y < feedback.y2 < diagram.rows[1].y
-    assert feedback.title == "FEEDBACK 1 v0 1.0, n1 to hub, sent at 1.960000 s, lost: partition"
-    assert [(shade.kind, shade.y) for shade in diagram.shades] == [("partition", diagram.rows[1].y)]
-
-
-def test_of_a_crowded_film_the_hub_the_culprit_and_the_busiest_are_shown() -> None:
-    crowd = [Carried(i / 10_000, "hub", f"n{i % 300}", "PING 1", "arrived", i / 10_000 + 0.01) for i in range(20_000)]
-    rare = Carried(1.999, "n777", "hub", "FEEDBACK 1 v0 1.0", "arrived", 2.0)
-    events = [Happened(index / 10_000, f"n{index % 300}", "tick") for index in range(10_000)]
-    diagram = lay_out(film(*crowd[:-1], rare, events=events), ["n777"], [])
-    assert [row.name for row in diagram.rows[:2]] == ["hub", "n777"]
-    assert [row.culprit for row in diagram.rows[:2]] == [False, True]
-    assert len(diagram.rows) == ROWS_MAX
-    assert 0 < len(diagram.arrows) <= MESSAGES_MAX
-    assert diagram.from_s < 2.0 < diagram.to_s
-
-
-def test_of_a_burst_the_messages_nearest_to_the_moment_are_shown_and_the_rest_is_counted() -> None:
-    burst = [Carried(2 + i * 1e-7, "hub", "n1", f"PING {i}", "arrived", 2.1) for i in range(-500, 500)]
-    diagram = lay_out(film(*burst), ["n1"], [])
-    half = MESSAGES_MAX // 2
-    assert {int(arrow.title.split(",")[0].split()[1]) for arrow in diagram.arrows} == set(range(-half, half))
-    assert diagram.messages_left_out == 1000 - MESSAGES_MAX
+def test_a_node_far_below_its_fair_share_is_named(faulty: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(faulty, tmp_path / "low"))
+    before = read_run(run).low_shares
+    recording = Recording(RunDirectory(run))
+    facts = {"node": STRANGE_NODE, "part": 0.07, "refused": {"late": 3}}
+    recording.note(20 * S, HUB.node, Note("low_share", "it gives 7%", facts, "warning"))
+    recording.close()
+    write_report(run)
+    assert read_run(run).low_shares == (*before, LowShare(20.0, STRANGE_NODE, 0.07, {"late": 3}))
+    said = f"{STRANGE_NODE}</b>: 7% of its fair share at 20 s; refused until then: late 3"
+    assert said in html.unescape(chart(page(run), "nodes"))

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from mdgan_edge.errors import ConfigurationError
+from sim.invariants.names import SOMETIMES
+from sim.scenario.checking import TERMS
 from sim.scenario.compiling import compile_scenario
-from sim.scenario.distributions import Constant, Trace
+from sim.scenario.distributions import Constant
 from sim.scenario.drawing import draw
 from sim.scenario.quantities import Duration
-from sim.scenario.reading import FAULTS, find_scenario, parse_scenario, read_scenario, settings_of, shipped
+from sim.scenario.reading import FAULTS, find_scenario, parse_scenario, settings_of, shipped
 from sim.scenario.values import MS, S, Straggler
 from sim.scenario.writing import dump_scenario
 
@@ -21,6 +21,9 @@ TIME = 'write a duration as a number and one of ns, us, ms, s, min, h, such as "
 BITS = 'write a bit rate (per second) as a number and one of bit, kbit, Mbit, Gbit, such as "20Mbit"'
 NODES = "but the nodes are n0 to n3, and those that join"
 LATENCY = "bad.toml: links.default.latency: "
+FILE = '{file = "trace.csv"}'
+SPELLING = "small letters, digits and dashes, at most 32, and not 'hub'"
+MADE = "is a name that compiling gives to nodes of churn or crowds: give a new node another"
 
 
 def fault(text: str) -> str:
@@ -60,6 +63,21 @@ BAD = [
     (
         latency('{dist = "trace", values = ["1ms"], file = "x.txt"}'),
         f"{LATENCY}a trace has either file or values",
+    ),
+    ('[links.default]\nloss = "5%"', "bad.toml: links.default.loss: it must be a number, got text"),
+    ("[links.default]\nburst = 3", "bad.toml: links.default.burst: it must be a table, got a whole number"),
+    ("heal = 3", "bad.toml: heal: it must be a table, got a whole number"),
+    (
+        fault('kind = "partition"; at = "1s"; one_way = 3'),
+        "bad.toml: fault 1 (partition) one_way: it must be true, false or text, got a whole number",
+    ),
+    (
+        fault('kind = "partition"; at = "1s"; one_way = "dwn"'),
+        "bad.toml: fault 1 (partition) one_way: there is no 'dwn': did you mean 'down'?",
+    ),
+    (
+        fault('kind = "clog"; at = "1s"; who = 3'),
+        "bad.toml: fault 1 (clog) who: it must be text or a list, got a whole number",
     ),
     ("[links.default]\nloss = 2.0", "bad.toml: links.default.loss: it must be a number <= 1.0"),
     ('[links.default]\nburst = {every = "3s"}', "bad.toml: links.default.burst: `lasts` is missing"),
@@ -114,6 +132,72 @@ BAD = [
         "bad.toml: fault 1 (reset): `for` means nothing to it: it happens in a moment",
     ),
     (
+        fault('kind = "join"; at = "1s"; who = ["a"]; stability = "2s"'),
+        "bad.toml: fault 1 (join): `stability` means nothing to it: it happens in a moment",
+    ),
+    (
+        fault('kind = "reset"; rate = "1/s"; stability = "2s"'),
+        "bad.toml: fault 1 (reset): `stability` means nothing to it: it happens in a moment",
+    ),
+    (
+        fault('kind = "flash_crowd"; at = "1s"; count = 2; stability = "2s"'),
+        "bad.toml: fault 1 (flash_crowd): `stability` means nothing to it: those who come stay",
+    ),
+    *[
+        (
+            fault(f'kind = "{kind}"; at = "1s"; stability = "2s"'),
+            f"bad.toml: fault 1 ({kind}): `stability` means nothing to it without `for`: those who go stay away",
+        )
+        for kind in ("crash", "leave", "mass_exit")
+    ],
+    (
+        fault('kind = "link"; at = "1s"; direction = "up"'),
+        f"bad.toml: fault 1 (link): it changes nothing: give it one of {', '.join(TERMS)}",
+    ),
+    (
+        fault('kind = "clock"; at = "1s"; skew = "-1s"'),
+        "bad.toml: fault 1 (clock): skew = -1s is negative: a monotonic clock only jumps forward",
+    ),
+    (
+        fault('kind = "clock"; at = "1s"; drift = 0.2'),
+        'bad.toml: fault 1 (clock): it changes nothing: give it skew = "2s", or drift = 10_000 (parts per million)',
+    ),
+    (
+        fault('kind = "clog"; at = "1s"; who = "count:5"'),
+        "bad.toml: fault 1 (clog): who = 'count:5': there are only 4 nodes then",
+    ),
+    (
+        fault('kind = "clog"; at = "1s"; who = "count:5"') + fault('kind = "join"; at = "2s"; who = ["a"]'),
+        "bad.toml: fault 1 (clog): who = 'count:5': there are only 4 nodes then",
+    ),
+    *[
+        (
+            fault(f'kind = "join"; at = "1s"; who = ["{name}"]'),
+            f"bad.toml: fault 1 (join): '{name}' is no name for a node: {SPELLING}",
+        )
+        for name in ("hub", "Bad Name!", "")
+    ],
+    (
+        fault('kind = "join"; at = "1s"; who = ["n1-r1"]'),
+        "bad.toml: fault 1 (join): n1-r1 is what n1 is called once it is set up anew: give a new node another name",
+    ),
+    (
+        '[churn]\narrivals = "1/s"\n' + fault('kind = "join"; at = "1s"; who = ["c0"]'),
+        f"bad.toml: fault 1 (join): c0 {MADE}",
+    ),
+    (
+        fault('kind = "join"; at = "1s"; who = ["f1-1"]') + fault('kind = "flash_crowd"; at = "1s"; count = 2'),
+        f"bad.toml: fault 1 (join): f1-1 {MADE}",
+    ),
+    (
+        '[expect]\nsometimes = ["died", "hub_restart"]',
+        "bad.toml: expect.sometimes: nothing is counted as 'hub_restart': did you mean 'hub_restarted'?",
+    ),
+    (
+        '[expect]\nsometimes = ["zzz"]',
+        f"bad.toml: expect.sometimes: nothing is counted as 'zzz': there are {', '.join(SOMETIMES)}",
+    ),
+    (
         fault('kind = "clog"; at = "1s"; who = "fraction:1.5"'),
         "bad.toml: fault 1 (clog): who = 'fraction:1.5': a fraction is above 0 and at most 1",
     ),
@@ -157,6 +241,27 @@ BAD = [
         "bad.toml: churn.trace, line 2: 8s is before the line above it, or the start",
     ),
     ('[churn]\ntrace = [["9s", "crash", "a"]]', "bad.toml: churn.trace, line 1: a has not joined yet"),
+    ('[churn]\ntrace = [["9s", "join", "n1"]]', "bad.toml: churn.trace, line 1: n1 is there already"),
+    (
+        '[churn]\ntrace = [["1s", "leave", "n1"], ["2s", "crash", "n1"]]',
+        "bad.toml: churn.trace, line 2: n1 is gone already",
+    ),
+    (
+        '[churn]\ntrace = [["9s", "join", "hub"]]',
+        f"bad.toml: churn.trace, line 1: 'hub' is no name for a node: {SPELLING}",
+    ),
+    (
+        '[churn]\ntrace = [["9s", "join", "a"]]\n' + fault('kind = "join"; at = "1s"; who = ["a"]'),
+        "bad.toml: churn.trace, line 1: a joins by a fault too",
+    ),
+    (
+        '[churn]\ntrace = [["1s", "join", "a"], ["9s", "jion", "b"]]',
+        "bad.toml: churn.trace, line 2: there is no 'jion': did you mean 'join'?",
+    ),
+    (
+        '[churn]\ntrace = {file = "a.csv", header = 1}',
+        f'bad.toml: churn.trace: write it as {FILE}, or as a list of events such as ["12.5s", "join", "x1"]',
+    ),
     (
         "everything = true\n" + fault('kind = "clog"; at = "1s"'),
         "bad.toml: everything = true draws the faults itself: leave [[fault]] out",
@@ -170,6 +275,22 @@ def test_a_bad_file_is_told_in_one_line(text: str, said: str) -> None:
         parse_scenario(HEAD + text, "bad.toml")
     assert str(raised.value) == said
     assert "\n" not in said
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        fault('kind = "join"; at = "1s"; who = ["c0", "f1-0", "x-r1"]'),  # as in a compiled file: nothing makes these
+        fault('kind = "clog"; at = "2s"; who = "count:5"') + fault('kind = "join"; at = "1s"; who = ["a"]'),
+        fault('kind = "clog"; at = "1s"; who = "count:5"') + fault('kind = "flash_crowd"; at = "1s"; count = 2'),
+        fault('kind = "crash"; at = "1s"; for = "1s"; stability = "2s"'),
+        fault('kind = "clock"; at = "1s"; drift = -10_000'),
+        '[churn]\ntrace = [["1s", "leave", "n1"], ["2s", "join", "n1"], ["3s", "crash", "n1"]]',
+    ],
+)
+def test_what_is_much_like_a_mistake_and_is_none_is_taken(text: str) -> None:
+    scenario = parse_scenario(HEAD + text, "good.toml")
+    assert compile_scenario(scenario, 0).fault
 
 
 @pytest.mark.parametrize("text", ["nodes = [", HEAD + "nodes = 4", 'name = "x"\n"""', "\x00"])
@@ -198,22 +319,6 @@ def test_units_are_resolved_and_up_inherits_from_default() -> None:
     assert scenario.links.default.latency == Constant(Duration(30 * MS))
     assert scenario.links.up.latency is None
     assert scenario.fault == (Straggler(at=Duration(3 * S // 2), lasts=Constant(Duration(2 * S))),)
-
-
-def test_a_trace_is_read_from_beside_its_scenario(tmp_path: Path) -> None:
-    (tmp_path / "measured.txt").write_text("3ms\n1ms\n\n2ms\n", encoding="utf-8")
-    file = tmp_path / "x.toml"
-    file.write_text(HEAD + latency('{dist = "trace", file = "measured.txt"}'), encoding="utf-8")
-    scenario = read_scenario(file)
-    assert scenario.links.default.latency == Trace((Duration(MS), Duration(2 * MS), Duration(3 * MS)))
-    assert parse_scenario(dump_scenario(scenario), "elsewhere") == scenario
-
-
-def test_a_trace_that_is_not_there_is_told_by_its_name() -> None:
-    with pytest.raises(
-        ConfigurationError, match=r"^bad\.toml: links\.default\.latency: cannot read the trace no\.txt: "
-    ):
-        parse_scenario(HEAD + latency('{dist = "trace", file = "no.txt"}'), "bad.toml")
 
 
 def test_a_node_whose_name_ends_like_one_set_up_anew_is_known() -> None:
@@ -249,6 +354,7 @@ def test_a_shipped_scenario_says_what_to_look_at_and_lasts_long_enough_to_see_it
     scenario = find_scenario(name)
     assert len(scenario.about.split()) >= 40
     assert "Look" in scenario.about
+    assert "- " not in " ".join(scenario.about.split()), "no word is broken at the end of a line"
     assert scenario.heal is not None
     settled_at = scenario.heal.at + scenario.expect.rejoin_within
     assert settled_at + scenario.expect.advance_within <= scenario.duration

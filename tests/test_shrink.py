@@ -40,7 +40,7 @@ from tests.test_mutants import small
 
 AT = 7 * S
 FEW = 5  # faults that a person can hold in mind
-BURIED = 3  # a seed of `small` with many faults, one of which shows that leavers are still given work
+BURIED = 4  # a seed of `small` with many faults, one of which shows that leavers are still given work
 
 CALM = 'name = "quiet"\nduration = "8s"\nnodes = 2\n'
 
@@ -261,6 +261,15 @@ def test_a_run_that_violates_nothing_cannot_be_shrunk(tmp_path: Path) -> None:
     assert (done.exit_code, done.stdout) == (78, "")
     assert done.stderr == f"Error: {tmp_path}/run holds a run that violates nothing: there is nothing to shrink\n"
     assert not (tmp_path / "run" / "repro.toml").exists()
+
+
+def test_a_run_that_failed_only_since_a_counter_stayed_zero_cannot_be_shrunk(tmp_path: Path) -> None:
+    (tmp_path / "hopeful.toml").write_text(CALM + '[expect]\nsometimes = ["died"]\n', encoding="utf-8")
+    assert run("run", tmp_path / "hopeful.toml", "--out", tmp_path / "run").exit_code == 70
+    done = run("shrink", tmp_path / "run")
+    assert (done.exit_code, done.stdout) == (78, "")
+    said = "failed only by expect.sometimes (died): a counter that stayed zero cannot be shrunk"
+    assert done.stderr == f"Error: {tmp_path}/run holds a run that {said}\n"
 
 
 def test_a_folder_that_is_no_virtual_run_cannot_be_shrunk(tmp_path: Path) -> None:

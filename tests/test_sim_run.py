@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
 import sys
 import tomllib
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 
+from broker.core import HubCore
 from mdgan_edge.command import one_line
 from sim.cli import main
 from sim.invariants.names import INVARIANTS, SOMETIMES
 from sim.scenario.reading import find_scenario, shipped
 from tests import mutants
 
+ROOT = Path(__file__).resolve().parent.parent
 FEEDBACK = ["merged", "stale", "late", "duplicate", "malformed", "fenced", "quota", "epoch"]
 NODE = ["state", "tasks", "merged", "share", "staleness_mean", "staleness_max", "rejoined"]
 LEFT_BEHIND = ["config.toml", "journal.jsonl", "metrics.jsonl", "report.html", "run.json", "scenario.toml"]
@@ -96,7 +101,8 @@ def test_run_json_has_what_scripts_count_on(calm: tuple[Result, Path]) -> None:
     found = json.loads(calm[0].stdout)
     assert (found["outcome"], found["version"], found["seed"], found["mode"]) == ("completed", 50, 0, "sync")
     assert (found["scenario"], found["world"], found["fidelity"]) == ("calm", "virtual", "tokens")
-    assert (found["virtual_s"], found["violations"], found["missed"]) == (60.0, [], [])
+    assert (found["interrupted_at_s"], found["violations"], found["missed"]) == (None, [], [])
+    assert 5 < found["virtual_s"] < 6, "when the hub was done, and not the 60 s that it was given"
     assert 0 < found["wall_s"] < 60
     assert len(found["digest"]) == 32
     assert list(found["nodes"]) == ["n0", "n1", "n2", "n3"]
@@ -220,6 +226,70 @@ def test_a_moment_can_be_looked_at_although_nothing_went_wrong(rough: Path, tmp_
     assert refusal("run", rough, "--look-at", "soon")[0] == 78
 
 
+@pytest.mark.parametrize("time", ["12.5s", "-1ms"])
+def test_a_moment_outside_the_run_cannot_be_looked_at(rough: Path, tmp_path: Path, time: str) -> None:
+    shown = {"12.5s": "12500ms"}.get(time, time)
+    line = f"Error: --look-at {shown} is not within the run, which ends at 12s"
+    assert refusal("run", rough, f"--look-at={time}", "--out", tmp_path / "run") == (78, line)
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_is_too_much_to_be_played_is_refused_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "mad.toml").write_text(ROUGH.replace("0.5/s", "100000/s"), encoding="utf-8")
+    code, line = refusal("run", tmp_path / "mad.toml", "--out", tmp_path / "run")
+    assert code == 78
+    assert line.startswith("Error: fault 1 (crash) makes more than 100,000 occurrences (OCCURRENCES_MAX) before 12s: ")
+
+
+# --- when somebody stops it -------------------------------------------------------------------------------------------
+
+
+def signalled_at(*when: int, number: signal.Signals) -> Any:
+    """The hub's process is sent a signal while it handles these of its events."""
+    events = count(1)
+
+    def handling(true: Any) -> Any:
+        def handle(self: HubCore, event: Any, now: Any) -> Any:
+            if next(events) in when:
+                signal.raise_signal(number)
+            return true(self, event, now)
+
+        return handle
+
+    return mutants.broken(HubCore, "handle", handling)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_run_that_is_stopped_ends_cleanly_and_says_when(number: signal.Signals, rough: Path, tmp_path: Path) -> None:
+    rough.write_text(ROUGH + '[expect]\nsometimes = ["hub_restarted"]\n', encoding="utf-8")
+    before = signal.getsignal(number)
+    with signalled_at(100, number=number):
+        done = run("run", rough, "--look-at", "11s", "--out", tmp_path / "run")
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert signal.getsignal(number) == before
+    found = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert 0 < found["interrupted_at_s"] == found["virtual_s"] < 12
+    assert (found["outcome"], found["missed"], found["violations"]) == ("stopped", [], [])
+    judged = {name: found["invariants"][name] for name in ("credit_kept", "bytes_conserved", "live_are_members")}
+    assert judged == {"credit_kept": True, "bytes_conserved": None, "live_are_members": None}
+    lines = done.stdout.splitlines()
+    assert lines[0].startswith("rough, seed 0: stopped at version ")
+    assert lines[1] == f"interrupted at {found['virtual_s']:.6f} s of virtual time: what comes later is unknown"
+    assert lines[-1] == f"report:     {tmp_path}/run/report.html"
+    assert not (tmp_path / "run" / "window.json").exists()
+
+
+def test_a_second_signal_ends_the_process_at_once(rough: Path, tmp_path: Path) -> None:
+    twice = (
+        "import signal; from tests.test_sim_run import main, signalled_at\n"
+        "with signalled_at(100, 101, number=signal.SIGINT): main()"
+    )
+    words = [sys.executable, "-c", twice, "run", str(rough), "--out", str(tmp_path / "run")]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stdout) == (1, ""), done.stderr
+    assert not (tmp_path / "run" / "run.json").exists()
+
+
 @pytest.mark.parametrize(
     ("words", "code", "line"),
     [
@@ -263,6 +333,7 @@ def test_every_shipped_scenario_is_shown_with_one_paragraph_on_what_it_is_for() 
     said = run("scenarios").stdout
     assert [line for line in said.splitlines() if not line.startswith(" ")] == shipped()
     assert all(one_line(about) in one_line(said) for about in abouts.values())
+    assert [line for line in said.splitlines() if line.endswith("-")] == []
     assert abouts["calm"] == find_scenario("calm").about.strip()
 
 

@@ -11,11 +11,12 @@ from typing import Any, Literal
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from sim.report.inline import inline_svg
-from sim.report.palette import AXIS, GRID, INK, MUTED, Colour
+from sim.report.palette import AXIS, GRID, INK, MUTED, Colour, Paint, Texture
 from sim.report.spans import Epoch, Span, apart
 
 WIDTH = 1080  # all in points; the page shows one as one pixel
@@ -25,6 +26,9 @@ FONT_SIZE = 11.5
 LETTER_WIDTH = 7.0
 MOMENT_WIDTH = 1.4  # of a fault that has no length
 BAND_STRENGTH = 0.17
+TEXTURE_STRENGTH = 0.45  # of the stripes or dots of a band: they cover less than a plain one
+HATCHES: Mapping[Texture, str | None] = {"plain": None, "striped": "////", "dotted": "ooo"}
+DASHES: Mapping[Texture, Any] = {"plain": "solid", "striped": (0, (4, 2)), "dotted": (0, (1, 2))}
 NO_DATES = {"Date": None, "Creator": None, "Format": None, "Type": None}
 
 _STYLE: Any = {
@@ -54,6 +58,7 @@ _STYLE: Any = {
     "lines.linewidth": 1.6,
     "lines.solid_capstyle": "round",
     "path.simplify": True,
+    "hatch.linewidth": 1.3,
 }
 
 
@@ -63,7 +68,7 @@ class Weather:
 
     end_s: float
     bands: tuple[Span, ...]
-    colours: Mapping[str, Colour]  # by kind
+    paints: Mapping[str, Paint]  # by kind
     epochs: tuple[Epoch, ...]
     heal_s: float | None
 
@@ -135,14 +140,15 @@ def set_times(panel: Axes, end_s: float, named: bool) -> None:
 def draw_weather(canvas: Canvas, panel: Axes, weather: Weather, named: bool) -> None:
     """Bands for faults, a line for the heal, dotted ones for starts of the hub; `named`: with words above."""
     for band in weather.bands:
-        colour = weather.colours[band.kind].light
+        paint = weather.paints[band.kind]
         title = f"band-{len(canvas.titles)}"
         canvas.titles[title] = band.text
         if band.start_s == band.end_s:
-            panel.axvline(band.start_s, color=colour, linewidth=MOMENT_WIDTH, alpha=0.5, zorder=0.4, gid=title)
+            line = panel.axvline(band.start_s, color=paint.colour.light, linewidth=MOMENT_WIDTH, alpha=0.5, zorder=0.4)
+            line.set(linestyle=DASHES[paint.texture], gid=title)
         else:
-            span = panel.axvspan(band.start_s, band.end_s, color=colour, alpha=BAND_STRENGTH, linewidth=0, zorder=0.3)
-            span.set_gid(title)
+            filled = fill(paint, BAND_STRENGTH, TEXTURE_STRENGTH, outline=0.0)
+            panel.axvspan(band.start_s, band.end_s, zorder=0.3, gid=title, **filled)
     if weather.heal_s is not None:
         panel.axvline(weather.heal_s, color=INK.light, linewidth=1.3, zorder=0.6)
     for start_s in apart([epoch.start_s for epoch in weather.epochs[1:]], weather.end_s):
@@ -175,11 +181,19 @@ def name_line(panel: Axes, x: float, text: str) -> None:
     )
 
 
-def draw_bars(canvas: Canvas, panel: Axes, row: int, spans: Sequence[Span], colour: Colour, least_s: float) -> None:
+def fill(paint: Paint, strength: float = 1.0, texture_strength: float = 1.0, outline: float = 1.0) -> dict[str, Any]:
+    """How a patch is filled: with the hue, or, within an outline, with nothing but stripes or dots of it."""
+    hatch = HATCHES[paint.texture]
+    if hatch is None:
+        return {"facecolor": to_rgba(paint.colour.light, strength), "linewidth": 0}
+    edge = to_rgba(paint.colour.light, texture_strength)
+    return {"facecolor": "none", "edgecolor": edge, "linewidth": outline, "hatch": hatch}
+
+
+def draw_bars(canvas: Canvas, panel: Axes, row: int, spans: Sequence[Span], paint: Paint, least_s: float) -> None:
     """Stretches of time as bars of one row."""
     for span in spans:
         title = f"bar-{len(canvas.titles)}"
         canvas.titles[title] = span.text
         width = max(least_s, span.end_s - span.start_s)
-        bar = Rectangle((span.start_s, row - 0.32), width, 0.64, facecolor=colour.light, linewidth=0, gid=title)
-        panel.add_patch(bar)
+        panel.add_patch(Rectangle((span.start_s, row - 0.32), width, 0.64, gid=title, **fill(paint)))

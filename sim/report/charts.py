@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 
 from matplotlib.axes import Axes
@@ -20,7 +21,7 @@ from sim.report.canvas import (
     draw_weather,
     set_times,
 )
-from sim.report.palette import BLUE, GREEN, INK, MUTED, ORANGE, PURPLE, SKY, VERMILLION, fault_colours
+from sim.report.palette import BLUE, GREEN, INK, MUTED, ORANGE, PURPLE, SKY, VERMILLION, fault_paints
 from sim.report.reading import Readings
 from sim.report.series import Counted, Point
 from sim.report.spans import merged
@@ -60,18 +61,20 @@ SCORE_WORDS = {
 def weather_of(readings: Readings) -> Weather:
     """What lies behind the curves of this run."""
     bands = merged(readings.spans, readings.end_s)
-    colours = fault_colours(band.kind for band in bands)
-    return Weather(readings.end_s, bands, colours, readings.epochs, readings.heal_s)
+    counts = Counter[str]()
+    for span in readings.spans:
+        counts[span.kind] += span.count
+    return Weather(readings.end_s, bands, fault_paints(counts), readings.epochs, readings.heal_s)
 
 
 def draw_faults(weather: Weather) -> Drawing:
     """A row of bars for each kind of fault. There must be one."""
-    kinds = list(weather.colours)
+    kinds = list(weather.paints)
     drawn = canvas([ROW_HEIGHT * len(kinds)])
     panel = drawn.panels[0]
     for row, kind in enumerate(kinds):
         bands = [band for band in weather.bands if band.kind == kind]
-        draw_bars(drawn, panel, row, bands, weather.colours[kind], weather.end_s / LEAST_BAR_COLUMNS)
+        draw_bars(drawn, panel, row, bands, weather.paints[kind], weather.end_s / LEAST_BAR_COLUMNS)
     panel.set_ylim(len(kinds) - 0.5, -0.5)
     panel.set_yticks(range(len(kinds)), [kind.replace("_", " ") for kind in kinds])
     panel.tick_params(axis="y", length=0, labelcolor=INK.light)
@@ -86,7 +89,7 @@ def draw_versions(readings: Readings, weather: Weather) -> Drawing:
     drawn = canvas([210, 90])
     version, speed = drawn.panels
     for epoch, points in zip(readings.epochs, readings.versions, strict=True):
-        _steps(version, [(epoch.start_s, 0.0), *points], epoch.end_s, Stroke("version", BLUE))
+        _steps(version, [(epoch.start_s, float(epoch.version)), *points], epoch.end_s, Stroke("version", BLUE))
     version.set_ylabel("version")
     edges = [0.0, *(window.end_s for window in readings.steps)]
     speeds = [window.total / (window.end_s - window.start_s) for window in readings.steps]

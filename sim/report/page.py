@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -12,15 +13,16 @@ from mdgan_edge.rundir import write_atomic
 from sim.invariants.names import INVARIANTS
 from sim.report.palette import COLOURS
 from sim.report.reading import Readings, read_run
-from sim.report.recorded import RunFile
+from sim.report.recorded import LowShare, RunFile
 from sim.report.spacetime import Diagram, lay_out
-from sim.report.spans import struck
+from sim.report.spans import Epoch, struck
 
 if TYPE_CHECKING:
     from sim.report.canvas import Drawing, Weather
 
 REPORT_FILE = "report.html"
 TEMPLATE = "page.html.j2"
+EPOCHS_NAMED_MAX = 12  # with the versions they went on from
 SCENARIO_TEXT_MAX = 60_000  # characters of the scenario file that are shown
 REMEDY = "the report needs matplotlib and jinja2: pip install 'mdgan-edge[report]'"
 
@@ -52,7 +54,7 @@ class Drawings:
     staleness: Drawing | None
     nodes: Drawing | None
     ranks: Drawing | None
-    nodes_left_out: int
+    nodes_caption: str
 
 
 def write_report(folder: Path) -> Path:
@@ -104,8 +106,10 @@ def _facts(readings: Readings) -> dict[str, Any]:
         "run": run,
         "about": " ".join(readings.scenario.about.split()),
         "colours": COLOURS,
-        "fault_colours": weather.colours,
-        "outcome": OUTCOMES.get(run.outcome, run.outcome),
+        "fault_paints": weather.paints,
+        "outcome": _outcome(run),
+        "gone_on": _gone_on(readings.epochs),
+        "low_shares": [(one, _low_share(one)) for one in readings.low_shares],
         "verdicts": verdicts,
         "counts": {word: words.count(word) for word in VERDICTS.values()},
         "sentences": INVARIANTS,
@@ -134,16 +138,41 @@ def _draw(readings: Readings, weather: Weather) -> Drawings:
     rows = readings.run.nodes
     chosen = nodes.choose_nodes(rows)
     fair = 1 / max(1, len(rows))
+    had = struck(readings.spans)
     return Drawings(
         faults=charts.draw_faults(weather) if weather.bands else None,
         versions=charts.draw_versions(readings, weather),
         scores=charts.draw_scores(readings, weather) if readings.scores else None,
         members=charts.draw_members(readings, weather),
         staleness=charts.draw_staleness(readings, weather) if readings.merged else None,
-        nodes=nodes.draw_nodes(chosen, fair, struck(readings.spans), weather.colours) if rows else None,
+        nodes=nodes.draw_nodes(chosen, fair, had, weather.paints) if rows else None,
         ranks=nodes.draw_ranks(rows, fair) if chosen.left_out else None,
-        nodes_left_out=chosen.left_out,
+        nodes_caption=nodes.caption(chosen, fair, had),
     )
+
+
+def _outcome(run: RunFile) -> str:
+    if run.interrupted_at_s is not None and run.outcome == "stopped":
+        return f"stopped: interrupted at {run.interrupted_at_s:g} s"
+    return OUTCOMES.get(run.outcome, run.outcome)
+
+
+def _gone_on(epochs: Sequence[Epoch]) -> str:
+    """Which version each epoch but the first went on from."""
+    said = []
+    for epoch in epochs[1 : EPOCHS_NAMED_MAX + 1]:
+        start = f"from version {epoch.version:,}" if epoch.version else "anew, as there was none yet"
+        said.append(f"epoch {epoch.number} {start}")
+    more = len(epochs) - 1 - len(said)
+    return ", ".join(said) + (f" and {more} more" if more > 0 else "")
+
+
+def _low_share(one: LowShare) -> str:
+    """What the hub said of a node that gives too little."""
+    from sim.report.nodes import refusals
+
+    refused = f"; refused until then: {refusals(one.refused)}" if one.refused else ""
+    return f"{one.part:.0%} of its fair share at {one.t:g} s{refused}"
 
 
 def _verdicts(run: RunFile) -> list[Verdict]:

@@ -5,8 +5,11 @@ A chart is drawn in the light hues; in the page each becomes the CSS variable of
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
+
+Texture = Literal["plain", "striped", "dotted"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +19,14 @@ class Colour:
     name: str
     light: str
     dark: str
+
+
+@dataclass(frozen=True, slots=True)
+class Paint:
+    """A hue and how it fills an area."""
+
+    colour: Colour
+    texture: Texture = "plain"
 
 
 INK = Colour("ink", "#1a1f24", "#e6e9ec")
@@ -32,36 +43,37 @@ YELLOW = Colour("yellow", "#e0cf20", "#f0e442")
 
 COLOURS = (INK, MUTED, GRID, AXIS, BLUE, SKY, GREEN, ORANGE, VERMILLION, PURPLE, YELLOW)
 
-# Kinds that often come together lie apart; with more kinds than hues, one that comes later takes a hue again.
-FAULT_COLOURS = (VERMILLION, SKY, PURPLE, YELLOW, GREEN, ORANGE, BLUE)
-FAULT_KINDS = (
+# Of hues that are alike (vermillion and orange, sky and blue), the second comes last.
+FAULT_COLOURS = (SKY, VERMILLION, PURPLE, GREEN, YELLOW, BLUE, ORANGE)
+TEXTURES: tuple[Texture, ...] = ("plain", "striped", "dotted")  # with more kinds than hues, a second cue
+FAULT_KINDS = (  # those of the hub come first
     "hub_crash",
+    "hub_isolated",
+    "hub_pause",
+    "hub_slow",
     "partition",
+    "crash",
     "straggler",
     "pause",
     "join",
-    "crash",
+    "leave",
     "link",
     "byzantine",
     "clog",
     "slow_disk",
     "clock",
-    "leave",
-    "hub_pause",
-    "hub_isolated",
     "reset",
-    "hub_slow",
 )
+HUB_KINDS = 4  # how many of these are the hub's
 
 
-def fault_colours(kinds: Iterable[str]) -> dict[str, Colour]:
-    """A hue for every kind there is, none twice while there are enough; a kind has its own wherever it can."""
-    chosen: dict[str, Colour] = {}
-    for kind in kinds:
-        if kind in chosen:
-            continue
-        first = FAULT_KINDS.index(kind) if kind in FAULT_KINDS else 0
-        turned = [FAULT_COLOURS[(first + step) % len(FAULT_COLOURS)] for step in range(len(FAULT_COLOURS))]
-        used = list(chosen.values())
-        chosen[kind] = min(turned, key=used.count)
-    return chosen
+def fault_paints(counts: Mapping[str, int]) -> dict[str, Paint]:
+    """A paint of its own for every kind there is, in order: the hub's kinds, then the rest, the most frequent first."""
+    kinds = sorted(counts, key=lambda kind: _rank(kind, counts[kind]))
+    paints = [Paint(colour, texture) for texture in TEXTURES for colour in FAULT_COLOURS]
+    return {kind: paints[place % len(paints)] for place, kind in enumerate(kinds)}
+
+
+def _rank(kind: str, count: int) -> tuple[bool, int, int, str]:
+    place = FAULT_KINDS.index(kind) if kind in FAULT_KINDS else len(FAULT_KINDS)
+    return place >= HUB_KINDS, -count if place >= HUB_KINDS else 0, place, kind

@@ -9,7 +9,7 @@ import math
 import os
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +18,14 @@ import msgspec
 from mdgan_edge.actors import HUB
 from mdgan_edge.errors import DataError
 from mdgan_edge.rundir import RunDirectory
-from sim.report.recorded import ConfigFile, JournalLine, MetricLine, RunFile, ScenarioFile, Window
+from sim.report.recorded import ConfigFile, JournalLine, Kept, LowShare, MetricLine, RunFile, ScenarioFile, Window
 from sim.report.series import Counted, Curve, Histograms, Point
 from sim.report.spans import Epoch, Span, epochs_of, seconds, spans_of
 
 SCENARIO_FILE = "scenario.toml"
 WINDOW_FILE = "window.json"
 SCORES_MAX = 12  # that are drawn
+LOW_SHARES_MAX = 30  # that are named
 TAIL_BYTES = 65_536  # of a file, to find its last line in
 QUIET_PART = 0.8  # if nothing is recorded after this part of the run, the time axis ends sooner ...
 MARGIN = 1.05  # ... by this much after the last record
@@ -50,6 +51,9 @@ class Readings:
     scores: dict[str, tuple[tuple[Point, ...], ...]]  # by name, of each epoch
     live: tuple[tuple[Point, ...], ...]  # of each epoch
     members: dict[str, tuple[Point, ...]]  # by state
+    checkpoint_every: int | None  # versions
+    low_shares: tuple[LowShare, ...]  # the first nodes that the hub found to give too little, over all epochs
+    low_shares_left_out: int
     window: Window | None
 
     @property
@@ -73,10 +77,10 @@ def read_run(folder: Path) -> Readings:
     metrics = _Metrics(end_s, epochs)
     for line in _lines(directory.metrics):
         metrics.take(line)
-    members = _Members(end_s, epochs)
+    journal = _Journal(end_s, epochs)
     for line in _lines(directory.journal):
-        members.take(line)
-    members.finish(end_s)
+        journal.take(line)
+    journal.members.finish(end_s)
     film = folder / WINDOW_FILE
     return Readings(
         run=run,
@@ -85,14 +89,17 @@ def read_run(folder: Path) -> Readings:
         staleness_max=config.training.staleness_max if config.mode == "async" else None,
         end_s=end_s,
         spans=spans_of(scenario, end_s),
-        epochs=epochs,
+        epochs=journal.epochs(),
         versions=_points(metrics.versions),
         steps=metrics.steps.windows(),
         staleness=metrics.staleness.windows(),
         merged=metrics.merged,
         scores={name: _points(curves) for name, curves in sorted(metrics.scores.items())},
         live=_points(metrics.live),
-        members={state: curve.points() for state, curve in members.curves.items()},
+        members={state: curve.points() for state, curve in journal.members.curves.items()},
+        checkpoint_every=config.hub.checkpoint_every,
+        low_shares=tuple(journal.low_shares),
+        low_shares_left_out=journal.low_shares_left_out,
         window=_decoded(film, Window) if film.exists() else None,
     )
 
@@ -142,26 +149,71 @@ class _Metrics:
         return bisect_right(self._starts, at_s) - 1
 
 
-class _Members:
-    """Goes through journal.jsonl: how many members the hub holds in which state; a hub that is down holds none."""
+class _Journal:
+    """Goes through journal.jsonl."""
 
     def __init__(self, end_s: float, epochs: tuple[Epoch, ...]) -> None:
         self._decoder = msgspec.json.Decoder(JournalLine)
+        self._epochs = epochs
+        self._starts = [epoch.start_s for epoch in epochs]
+        self._versions = [0] * len(epochs)  # the last checkpoint when each began
+        self.members = _Members(end_s, epochs)
+        self.low_shares: list[LowShare] = []
+        self.low_shares_left_out = 0
+
+    def take(self, line: bytes) -> None:
+        """The next line; a torn one is passed over."""
+        try:
+            found = self._decoder.decode(line)
+            if found.who == HUB.node:
+                self._take(found, line)
+        except msgspec.DecodeError:
+            return
+
+    def epochs(self) -> tuple[Epoch, ...]:
+        """With the versions that they went on from."""
+        pairs = zip(self._epochs, self._versions, strict=True)
+        return tuple(replace(epoch, version=version) for epoch, version in pairs)
+
+    def _take(self, found: JournalLine, line: bytes) -> None:
+        match found.what:
+            case "joined":
+                self.members.move(found.t, found.node, "active")
+            case "member":
+                self.members.move(found.t, found.node, found.state)
+            case "checkpoint":
+                later = bisect_right(self._starts, found.t)
+                version = msgspec.json.decode(line, type=Kept).version
+                self._versions[later:] = [version] * (len(self._versions) - later)
+            case "low_share" if len(self.low_shares) < LOW_SHARES_MAX:
+                self.low_shares.append(msgspec.json.decode(line, type=LowShare))
+            case "low_share":
+                self.low_shares_left_out += 1
+            case _:
+                pass
+
+
+class _Members:
+    """How many members the hub holds in which state; a hub that is down holds none."""
+
+    def __init__(self, end_s: float, epochs: tuple[Epoch, ...]) -> None:
         self._falls = [epoch.end_s for epoch in epochs if epoch.end_s < end_s]
         self._states: dict[str, str] = {}
         self._counts = dict.fromkeys(STATES, 0)
         self.curves = {state: Curve(end_s) for state in STATES}
         self._plot(0.0, STATES)
 
-    def take(self, line: bytes) -> None:
-        """The next line; a torn one is passed over."""
-        try:
-            found = self._decoder.decode(line)
-        except msgspec.DecodeError:
+    def move(self, now_s: float, node: str, state: str) -> None:
+        """A member is now in that state."""
+        self.pass_to(now_s)
+        before = self._states.get(node)
+        if state not in self._counts or before == state:
             return
-        if found.who == HUB.node and found.what in ("joined", "member"):
-            self.pass_to(found.t)
-            self._move(found.t, found.node, "active" if found.what == "joined" else found.state)
+        self._states[node] = state
+        self._counts[state] += 1
+        if before is not None:
+            self._counts[before] -= 1
+        self._plot(now_s, (state,) if before is None else (before, state))
 
     def pass_to(self, now_s: float) -> None:
         """What the hub forgot until then is forgotten."""
@@ -175,16 +227,6 @@ class _Members:
         """All lines were taken."""
         self.pass_to(end_s)
         self._plot(end_s, STATES)
-
-    def _move(self, now_s: float, node: str, state: str) -> None:
-        before = self._states.get(node)
-        if state not in self._counts or before == state:
-            return
-        self._states[node] = state
-        self._counts[state] += 1
-        if before is not None:
-            self._counts[before] -= 1
-        self._plot(now_s, (state,) if before is None else (before, state))
 
     def _plot(self, now_s: float, states: tuple[str, ...]) -> None:
         for state in states:
@@ -233,8 +275,8 @@ def _last_time(path: Path) -> float:
 
 
 def _axis_end(virtual_s: float, last_s: float) -> float:
-    """A run that was done long before its time is shown until it was done."""
-    shown_s = virtual_s if last_s > QUIET_PART * virtual_s else min(virtual_s, MARGIN * last_s)
+    """A run that was done long before its time is shown until it was done, farewells after it as well."""
+    shown_s = max(virtual_s, last_s) if last_s > QUIET_PART * virtual_s else min(virtual_s, MARGIN * last_s)
     return max(shown_s, 1e-3)
 
 

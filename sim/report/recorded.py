@@ -28,6 +28,8 @@ class NodeRow(_Read, frozen=True):
     staleness_max: int | None
     tasks: int = 0
     rejoined: int = 0
+    weighted_share: float | None = None  # of all weights in the steps
+    refused: dict[str, int] = {}  # feedback, by reason
 
 
 class Undelivered(_Read, frozen=True):
@@ -61,6 +63,7 @@ class RunFile(_Read, frozen=True):
     missed: list[str]
     violations: list[Violated]
     replay: str
+    interrupted_at_s: float | None = None  # before its time was over, by somebody
 
 
 class FaultRow(_Read, frozen=True):
@@ -93,11 +96,18 @@ class TrainingPart(_Read, frozen=True):
     staleness_max: int
 
 
+class HubPart(_Read, frozen=True):
+    """[hub] of config.toml."""
+
+    checkpoint_every: int | None = None  # versions
+
+
 class ConfigFile(_Read, frozen=True):
     """config.toml: the settings that the run had."""
 
     mode: str
     training: TrainingPart
+    hub: HubPart = HubPart()
 
 
 class MetricLine(_Read, frozen=True):
@@ -118,6 +128,21 @@ class JournalLine(_Read, frozen=True):
     who: str = ""
     node: str = ""
     state: str = ""
+
+
+class Kept(_Read, frozen=True):
+    """A line of journal.jsonl: the hub has written a checkpoint."""
+
+    version: int
+
+
+class LowShare(_Read, frozen=True):
+    """A line of journal.jsonl: a node gives no more than `part` of its fair share."""
+
+    t: float
+    node: str
+    part: float
+    refused: dict[str, int] = {}
 
 
 class Happened(_Read, frozen=True):

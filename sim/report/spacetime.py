@@ -113,7 +113,7 @@ class Diagram:
 def lay_out(window: Window, culprits: Sequence[str], spans: Sequence[Span]) -> Diagram:
     """The picture around the moment that was filmed. `culprits`: processes that must be in it."""
     at_s = window.at_s
-    from_s, to_s, names = _zoom(window, at_s, culprits)
+    from_s, to_s, names = _zoom(window, at_s, culprits, spans)
     rows = _rows(names, culprits)
     frame = _Frame(from_s, to_s, {row.name: row.y for row in rows})
     filmed = [one for one in window.messages if frame.has(one)]
@@ -163,30 +163,39 @@ class _Frame:
 # --- what to show -----------------------------------------------------------------------------------------------------
 
 
-def _zoom(window: Window, at_s: float, culprits: Sequence[str]) -> tuple[float, float, list[str]]:
+def _zoom(
+    window: Window, at_s: float, culprits: Sequence[str], spans: Sequence[Span]
+) -> tuple[float, float, list[str]]:
     """As much time as the messages of the chosen processes leave room for."""
     length_s = max(LEAST_S, window.to_s - window.from_s)
     while True:
         from_s = max(window.from_s, at_s - BEFORE_PART * length_s)
         to_s = min(window.to_s, from_s + length_s)
-        names = _processes(window, from_s, to_s, culprits)
+        names = _processes(window, from_s, to_s, culprits, spans)
         frame = _Frame(from_s, to_s, dict.fromkeys(names, 0.0))
         if length_s <= LEAST_S or sum(map(frame.has, window.messages)) <= MESSAGES_MAX:
             return from_s, to_s, names
         length_s = max(LEAST_S, length_s * SHRINK)
 
 
-def _processes(window: Window, from_s: float, to_s: float, culprits: Sequence[str]) -> list[str]:
-    """The hub, the culprits, and the busiest of the rest; a lost message counts for many."""
+def _processes(window: Window, from_s: float, to_s: float, culprits: Sequence[str], spans: Sequence[Span]) -> list[str]:
+    """The hub and the culprits; up to half of the other rows for the troubled, the rest for the busy."""
     busy: Counter[str] = Counter()
+    losses: Counter[str] = Counter()
     for event in window.events:
         busy[event.who] += from_s <= event.t <= to_s
     for message in window.messages:
         if from_s <= message.sent_s <= to_s:
-            worth = 1 if message.arrived_s is not None else 10
-            busy.update({message.source: worth, message.target: worth})
+            ends = (message.source, message.target)
+            busy.update(ends)
+            losses.update(ends if message.arrived_s is None else ())
+    struck = {name for span in spans if span.start_s <= to_s and span.end_s >= from_s for name in span.who}
     first = [name for name in dict.fromkeys((HUB.node, *culprits)) if name in busy or name == HUB.node][:ROWS_MAX]
-    rest = sorted((name for name in busy if name not in first), key=lambda name: (-busy[name], name))
+    by_work = sorted(busy.keys() | struck, key=lambda name: (-busy[name], name))
+    troubled = [name for name in by_work if name not in first and (losses[name] or name in struck)]
+    troubled.sort(key=lambda name: (-losses[name], name not in struck))
+    first += troubled[: (ROWS_MAX - len(first) + 1) // 2]
+    rest = [name for name in by_work if name not in first]
     return first + rest[: ROWS_MAX - len(first)]
 
 

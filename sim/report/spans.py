@@ -32,11 +32,12 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Epoch:
-    """One life of the hub."""
+    """One life of the hub. `version`: what it went on from, 0 at the very start."""
 
     number: int
     start_s: float
     end_s: float
+    version: int = 0
 
 
 def some_of(names: Sequence[str]) -> str:

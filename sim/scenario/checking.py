@@ -2,23 +2,37 @@
 
 from __future__ import annotations
 
+import difflib
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 
-from sim.scenario.compiling import ABOUT_THE_HUB, HUB, MOMENTARY, Crew, kind_of
-from sim.scenario.values import Burst, Churn, Fault, FlashCrowd, Join, LinkChange, MassExit, Scenario
+from sim.invariants.names import SOMETIMES
+from sim.scenario.compiling import ABOUT_THE_HUB, FOR_EVER, HUB, MOMENTARY, SET_UP_ANEW, Crew, kind_of
+from sim.scenario.values import Burst, ClockError, Fault, FlashCrowd, Join, LinkChange, MassExit, Scenario
 
 NAME = r"[a-z0-9][a-z0-9-]{0,31}"
 WHO = re.compile(rf"all|one|fraction:[0-9.]+|count:[0-9]+|{NAME}")
 GROUP = re.compile(r"all|one|fraction:.*|count:.*")
+TERMS = ("latency", "rate_limit", "loss", "burst", "duplicate", "reorder")  # of a `link` fault
 
 
-def contradiction(scenario: Scenario) -> str | None:
-    """The first thing that cannot be, in words; None if all fits."""
-    return next(_contradictions(scenario), None)
+def in_the_file(index: int) -> str:
+    """What a line of the churn's trace is called if it is written in the scenario itself."""
+    return f"churn.trace, line {index + 1}"
 
 
-def _contradictions(scenario: Scenario) -> Iterator[str]:
+def contradiction(scenario: Scenario, place: Callable[[int], str] = in_the_file) -> str | None:
+    """The first thing that cannot be, in words; None if all fits. `place` says where an event of churn's trace is."""
+    return next(_contradictions(scenario, place), None)
+
+
+def near_miss(word: str, words: Iterable[str]) -> str:
+    """What to say of a word that is none of these."""
+    near = difflib.get_close_matches(word, words := list(words), n=1)
+    return f"did you mean '{near[0]}'?" if near else f"there are {', '.join(words)}"
+
+
+def _contradictions(scenario: Scenario, place: Callable[[int], str]) -> Iterator[str]:
     if scenario.duration <= 0:
         yield f"duration = {scenario.duration.text()}: a run takes time, such as 120s"
     if not scenario.name or "/" in scenario.name:
@@ -26,17 +40,20 @@ def _contradictions(scenario: Scenario) -> Iterator[str]:
     for name in ("rejoin_within", "advance_within", "starve_within"):
         if getattr(scenario.expect, name) < 0:
             yield f"expect.{name} = {getattr(scenario.expect, name).text()} is negative"
+    for name in scenario.expect.sometimes:
+        if name not in SOMETIMES:
+            yield f"expect.sometimes: nothing is counted as {name!r}: {near_miss(name, SOMETIMES)}"
     for name in ("default", "up", "down"):
         for trouble in _burst(getattr(scenario.links, name).burst):
             yield f"links.{name}.burst: {trouble}"
     if scenario.heal is not None:
         yield from _heal(scenario)
     yield from _joined_twice(scenario)
-    crew = Crew(scenario, scenario.fault)
+    roll = _Roll(scenario)
     for number, fault in enumerate(scenario.fault, start=1):
-        for trouble in _fault(scenario, fault, crew):
+        for trouble in _fault(scenario, fault, roll):
             yield f"fault {number} ({kind_of(fault)}): {trouble}"
-    yield from _trace(scenario, crew)
+    yield from _trace(scenario, roll, place)
     if scenario.churn.gaps is not None and scenario.churn.sessions is None:
         yield "churn.gaps needs churn.sessions: how long nodes stay away means nothing if they never go"
     if scenario.everything and scenario.fault:
@@ -53,7 +70,7 @@ def _heal(scenario: Scenario) -> Iterator[str]:
         yield f"the heal at {at.text()} leaves less than expect.rejoin_within = {wanted} before the end at {end.text()}"
 
 
-def _fault(scenario: Scenario, fault: Fault, crew: Crew) -> Iterator[str]:
+def _fault(scenario: Scenario, fault: Fault, roll: _Roll) -> Iterator[str]:
     if fault.at is None and fault.rate is None:
         yield 'say when it comes: at = "10s", or rate = "0.1/s"'
         return
@@ -64,24 +81,44 @@ def _fault(scenario: Scenario, fault: Fault, crew: Crew) -> Iterator[str]:
         yield f"at = {at.text()} is after the end of the run at {scenario.duration.text()}"
     elif at is not None and scenario.heal is not None and at >= scenario.heal.at:
         yield f"at = {at.text()} is not before the heal at {scenario.heal.at.text()}, after which nothing may fail"
-    if fault.stability < 0:
-        yield f"stability = {fault.stability.text()} is negative"
     if fault.rate is not None and not fault.rate:
         yield "rate = 0/s never comes: leave the fault out"
-    if fault.lasts is not None and isinstance(fault, MOMENTARY):
-        yield "`for` means nothing to it: it happens in a moment"
-    if fault.lasts is not None and isinstance(fault, FlashCrowd):
-        yield "`for` means nothing to it: those who come stay"
     if fault.rate is not None and isinstance(fault, Join | FlashCrowd | MassExit):
         yield "it cannot have a rate: nodes that come and go at a rate are [churn] arrivals and sessions"
     if isinstance(fault, FlashCrowd | MassExit) and fault.within < 0:
         yield f"within = {fault.within.text()} is negative"
+    yield from _length(fault)
+    yield from _nothing_to_it(fault)
+    yield from _who(fault, roll)
+
+
+def _length(fault: Fault) -> Iterator[str]:
+    given = [
+        name for name, value in (("for", fault.lasts), ("stability", fault.stability or None)) if value is not None
+    ]
+    if fault.stability < 0:
+        yield f"stability = {fault.stability.text()} is negative"
+    elif given and isinstance(fault, MOMENTARY):
+        yield f"`{given[0]}` means nothing to it: it happens in a moment"
+    elif given and isinstance(fault, FlashCrowd):
+        yield f"`{given[0]}` means nothing to it: those who come stay"
+    elif given == ["stability"] and isinstance(fault, (*FOR_EVER, MassExit)):
+        yield "`stability` means nothing to it without `for`: those who go stay away"
+
+
+def _nothing_to_it(fault: Fault) -> Iterator[str]:
     if isinstance(fault, LinkChange):
         yield from _burst(fault.burst)
-    yield from _who(scenario, fault, crew)
+        if all(getattr(fault, name) is None for name in TERMS):
+            yield f"it changes nothing: give it one of {', '.join(TERMS)}"
+    if isinstance(fault, ClockError):
+        if fault.skew < 0:
+            yield f"skew = {fault.skew.text()} is negative: a monotonic clock only jumps forward"
+        if not fault.skew and not round(fault.drift):
+            yield 'it changes nothing: give it skew = "2s", or drift = 10_000 (parts per million)'
 
 
-def _who(scenario: Scenario, fault: Fault, crew: Crew) -> Iterator[str]:
+def _who(fault: Fault, roll: _Roll) -> Iterator[str]:
     who = fault.who
     if isinstance(fault, ABOUT_THE_HUB):
         if who not in ("all", HUB):
@@ -92,30 +129,28 @@ def _who(scenario: Scenario, fault: Fault, crew: Crew) -> Iterator[str]:
     if isinstance(fault, Join):
         if isinstance(who, str):
             yield 'who must list the new nodes, such as ["x1", "x2"]'
-        elif old := sorted(set(who) & set(crew.initial)):
-            yield f"{old[0]} is there from the start: give a new node a new name"
+        else:
+            yield from (why for name in who if (why := roll.unfit(name)))
         return
     names = (who,) if isinstance(who, str) else who
     for name in names:
         if WHO.fullmatch(name) is None:
             yield f"who = {name!r}: write all, one, fraction:0.3, count:3, or names of nodes"
             return
-    yield from _amount(who) if isinstance(who, str) and GROUP.fullmatch(who) else _unknown(scenario, fault, crew)
+    if isinstance(who, str) and GROUP.fullmatch(who):
+        yield from _amount(who, None if roll.grows else len(roll.crew.at(int(fault.at or 0))))
+    elif not roll.grows and (stranger := roll.crew.stranger(fault)):  # else the seed makes names
+        yield stranger
 
 
-def _amount(who: str) -> Iterator[str]:
+def _amount(who: str, there: int | None) -> Iterator[str]:
     word, _, number = who.partition(":")
     if word == "fraction" and (number.count(".") > 1 or number == "." or not 0 < float(number) <= 1):
         yield f"who = {who!r}: a fraction is above 0 and at most 1"
     if word == "count" and int(number) == 0:
         yield f"who = {who!r}: at least one"
-
-
-def _unknown(scenario: Scenario, fault: Fault, crew: Crew) -> Iterator[str]:
-    if scenario.churn != Churn() or any(isinstance(one, FlashCrowd) for one in scenario.fault):
-        return  # names that the seed makes are known when it is compiled
-    if stranger := crew.stranger(fault):
-        yield stranger
+    elif word == "count" and there is not None and int(number) > there:
+        yield f"who = {who!r}: there are only {there} nodes then"
 
 
 def _joined_twice(scenario: Scenario) -> Iterator[str]:
@@ -133,15 +168,50 @@ def _burst(burst: Burst | None) -> Iterator[str]:
         yield "every and lasts must be above 0"
 
 
-def _trace(scenario: Scenario, crew: Crew) -> Iterator[str]:
-    known: set[str] = {*crew.initial}
+def _trace(scenario: Scenario, roll: _Roll, place: Callable[[int], str]) -> Iterator[str]:
+    there = dict.fromkeys(roll.initial, True)
     before = 0
-    for number, (at, what, name) in enumerate(scenario.churn.trace, start=1):
-        if re.fullmatch(NAME, name) is None:
-            yield f"churn.trace, line {number}: {name!r} is no name of a node"
-        elif at < before:
-            yield f"churn.trace, line {number}: {at.text()} is before the line above it, or the start"
-        elif what != "join" and name not in known:
-            yield f"churn.trace, line {number}: {name} has not joined yet"
-        known.add(name)
+    for index, (at, what, name) in enumerate(scenario.churn.trace):
+        trouble = None
+        if at < before:
+            trouble = f"{at.text()} is before the line above it, or the start"
+        elif what == "join" and there.get(name):
+            trouble = f"{name} is there already"
+        elif what == "join" and name not in there:
+            trouble = f"{name} joins by a fault too" if name in roll.joining else roll.unfit(name)
+        elif what != "join" and name not in there:
+            trouble = f"{name} has not joined yet"
+        elif what != "join" and not there[name]:
+            trouble = f"{name} is gone already"
+        if trouble:
+            yield f"{place(index)}: {trouble}"
+        there[name] = what == "join"
         before = at
+
+
+class _Roll:
+    """Who there is, and which names new nodes cannot have."""
+
+    def __init__(self, scenario: Scenario) -> None:
+        joins = [fault for fault in scenario.fault if isinstance(fault, Join)]
+        crowds = [fault.count for fault in scenario.fault if isinstance(fault, FlashCrowd)]
+        churn = scenario.churn
+        self.crew = Crew(scenario, scenario.fault)
+        self.initial: frozenset[str] = frozenset(self.crew.initial)
+        self.joining = frozenset(name for fault in joins for name in fault.who)
+        self.grows = bool(churn.arrivals or churn.trace or crowds)  # beyond those whom faults name
+        self._arrivals = bool(churn.arrivals)
+        self._crowds = frozenset(f"f{number}-{i}" for number, count in enumerate(crowds, 1) for i in range(count))
+
+    def unfit(self, name: str) -> str | None:
+        """Why a new node cannot be called so."""
+        if re.fullmatch(NAME, name) is None or name in HUB:
+            return f"{name!r} is no name for a node: small letters, digits and dashes, at most 32, and not 'hub'"
+        if name in self.initial:
+            return f"{name} is there from the start: give a new node a new name"
+        stem = SET_UP_ANEW.sub("", name)
+        if stem != name and self.crew.known(stem):
+            return f"{name} is what {stem} is called once it is set up anew: give a new node another name"
+        if name in self._crowds or (self._arrivals and re.fullmatch("c[0-9]+", name)):
+            return f"{name} is a name that compiling gives to nodes of churn or crowds: give a new node another"
+        return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, Union, get_args, get_origin
@@ -15,9 +15,10 @@ import msgspec
 from mdgan_edge.config import settings_from
 from mdgan_edge.errors import ConfigurationError
 from mdgan_edge.settings import Settings
-from sim.scenario.checking import contradiction
+from sim.scenario.checking import contradiction, in_the_file, near_miss
 from sim.scenario.distributions import Distribution, parse_distribution
 from sim.scenario.quantities import BitRate, ByteCount, Duration, Frequency
+from sim.scenario.traces import read_churn, with_durations
 from sim.scenario.values import Fault, Scenario
 
 SHIPPED = Path(__file__).parent / "shipped"
@@ -65,6 +66,7 @@ def parse_scenario(text: str, origin: str, folder: Path = Path()) -> Scenario:
         raise ConfigurationError(f"{origin}: unknown key 'settings': write [training], [hub] and the like")
     for where, trouble in _unknown_keys(rest, Scenario, ""):
         raise ConfigurationError(f"{origin}: {where}{trouble}")
+    rest, place = _with_churn(rest, origin, folder)
 
     def decode(kind: type, given: Any) -> Any:
         return _decode(kind, given, folder)
@@ -74,7 +76,7 @@ def parse_scenario(text: str, origin: str, folder: Path = Path()) -> Scenario:
     except msgspec.ValidationError as error:
         raise ConfigurationError(f"{origin}: {_in_words(error, rest)}") from error
     settings_from(settings, origin)
-    if found := contradiction(scenario):
+    if found := contradiction(scenario, place):
         raise ConfigurationError(f"{origin}: {found}")
     return scenario
 
@@ -102,20 +104,20 @@ def _decode(kind: Any, given: Any, folder: Path) -> Any:
         return kind.parse(given)
     assert kind is Distribution
     if isinstance(given, dict) and given.get("dist") == "trace" and "file" in given:
-        given = _with_lines(given, folder)
+        given = with_durations(given, folder)
     return parse_distribution(given)
 
 
-def _with_lines(given: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """A trace's file as its values: one duration per line."""
-    if "values" in given:
-        raise ValueError("a trace has either file or values")
+def _with_churn(tables: dict[str, Any], origin: str, folder: Path) -> tuple[dict[str, Any], Callable[[int], str]]:
+    """The tables with the events of churn's trace in place of its file, and what errors call each event."""
+    churn = tables.get("churn")
+    if not isinstance(churn, dict) or not isinstance(churn.get("trace"), dict):
+        return tables, in_the_file
     try:
-        lines = (folder / str(given["file"])).read_text(encoding="utf-8").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"cannot read the trace {given['file']}: {_one_line(error)}") from error
-    rest = {key: value for key, value in given.items() if key != "file"}
-    return {**rest, "values": [line.strip() for line in lines if line.strip()]}
+        events, places = read_churn(churn["trace"], folder)
+    except ValueError as error:
+        raise ConfigurationError(f"{origin}: churn.trace: {_one_line(error)}") from error
+    return {**tables, "churn": {**churn, "trace": events}}, lambda index: f"churn.trace: {places[index]}"
 
 
 def _unknown_keys(value: Any, kind: Any, where: str) -> Iterator[tuple[str, str]]:
@@ -137,10 +139,8 @@ def _unknown_keys(value: Any, kind: Any, where: str) -> Iterator[tuple[str, str]
     names = [name for name in fields if name != "settings"] + ([*SECTIONS, "mode"] if struct is Scenario else [])
     for name, inner in value.items():
         if name not in fields:
-            near = difflib.get_close_matches(name, names, n=1)
-            advice = f"did you mean '{near[0]}'?" if near else f"there are {', '.join(sorted(names))}"
             place = f" in {where}" if where else ""
-            yield "", f"unknown key '{name}'{place}: {advice}"
+            yield "", f"unknown key '{name}'{place}: {near_miss(name, sorted(names))}"
         else:
             yield from _unknown_keys(inner, fields[name], f"{where}.{name}" if where else name)
 
@@ -153,9 +153,7 @@ def _fault_trouble(table: dict[str, Any], number: int, struct: Any) -> Iterator[
     if "kind" not in table:
         yield f"fault {number}: ", f"no kind is given: there are {', '.join(sorted(FAULTS))}"
     elif struct is None:
-        near = difflib.get_close_matches(str(table["kind"]), FAULTS, n=1)
-        advice = f"did you mean '{near[0]}'?" if near else f"there are {', '.join(sorted(FAULTS))}"
-        yield f"fault {number}: ", f"unknown kind {table['kind']!r}: {advice}"
+        yield f"fault {number}: ", f"unknown kind {table['kind']!r}: {near_miss(str(table['kind']), sorted(FAULTS))}"
     else:
         rest = {name: value for name, value in table.items() if name != "kind"}
         yield from _unknown_keys(rest, struct, f"fault {number} ({table['kind']})")
@@ -172,6 +170,7 @@ def _struct_in(kind: Any) -> Any:
 
 _PLACE = re.compile(r"^(.*?) - at `\$\.?(.*?)`$", re.DOTALL)
 _FAULT = re.compile(r"^fault\[(\d+)\]\.?")
+_EVENT = re.compile(r"^churn\.trace\[(\d+)\]")
 
 
 def _in_words(error: Exception, tables: Mapping[str, Any]) -> str:
@@ -184,35 +183,52 @@ def _in_words(error: Exception, tables: Mapping[str, Any]) -> str:
         index = int(fault[1])
         kind = tables["fault"][index].get("kind")
         place = f"fault {index + 1} ({kind}) {place[fault.end() :]}".strip()
+    elif event := _EVENT.match(place):
+        place = in_the_file(int(event[1]))
     what = _plainly(what) + _allowed(what, _type_at(match[2], tables))
     return _one_line(f"{place}: {what[:1].lower()}{what[1:]}" if place else what)
 
 
-WORDS = {"float": "a number", "int": "a whole number", "str": "text", "bool": "true or false", "array": "a list"}
+WORDS = {
+    "float": "a number",
+    "int": "a whole number",
+    "str": "text",
+    "bool": "true or false",
+    "array": "a list",
+    "object": "a table",
+    "date": "a date",
+    "time": "a time of day",
+    "datetime": "a date",
+}
+_TYPES = re.compile(rf"`((?:{'|'.join([*WORDS, 'null'])})(?: \| (?:{'|'.join([*WORDS, 'null'])}))*)`")
 
 
 def _plainly(what: str) -> str:
     """As somebody says it who knows TOML and not JSON."""
     what = re.sub(r"^Object missing required field (`.*?`)", r"\1 is missing", what)
     what = what.replace("Invalid enum value", "there is no")
-    named = WORDS | {"object": "a table", "null": "nothing"}
-    for word, plain in named.items():
-        what = what.replace(f"`{word}`", plain)
-    return re.sub(r"^Expected (.*?)(, got .*)?$", r"it must be \1\2", what).replace(" | nothing", "")
+    what = _TYPES.sub(lambda found: _either(found[1].split(" | ")), what)
+    return re.sub(r"^Expected (.*?)(, got .*)?$", r"it must be \1\2", what)
+
+
+def _either(types: list[str]) -> str:
+    words = " or ".join(WORDS[one] for one in types if one != "null")  # what may be nothing can be left out
+    return words.replace("true or false or", "true, false or")
 
 
 def _allowed(what: str, kind: Any) -> str:
     """For a word that is none of those allowed: which are, and the one most like it."""
     if not what.startswith("Invalid enum value"):
         return ""
-    words = _words_of(kind)
-    near = difflib.get_close_matches(what.split("'")[1], words, n=1)
-    return f": did you mean '{near[0]}'?" if near else f": there are {', '.join(words)}"
+    _, word, _ = what.split("'")
+    return f": {near_miss(word, _words_of(kind))}"
 
 
 def _words_of(kind: Any) -> list[str]:
     if get_origin(kind) is Literal:
         return [str(word) for word in get_args(kind)]
+    if kind is bool:
+        return ["true", "false"]
     return [word for one in get_args(kind) for word in _words_of(one)]
 
 

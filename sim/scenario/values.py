@@ -22,6 +22,7 @@ Factor = Annotated[float, msgspec.Meta(gt=0, le=1e6)]
 NotNegative = Annotated[float, msgspec.Meta(ge=0, le=100)]
 Fidelity = Literal["tokens", "toy", "full"]
 Direction = Literal["up", "down"]  # up: from a node to the hub
+Passage = Literal["join", "leave", "crash"]
 
 
 class _Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -89,7 +90,9 @@ class Churn(_Table, frozen=True):
     sessions: Distribution | None = None  # how long a node stays
     gaps: Distribution | None = None  # how long it stays away; None: for ever
     ends: Literal["leave", "crash", "both"] = "both"
-    trace: tuple[tuple[Duration, Literal["join", "leave", "crash"], str], ...] = ()  # ["12.5s", "join", "x1"], ...
+    trace: tuple[
+        tuple[Duration, Passage, str], ...
+    ] = ()  # ["12.5s", "join", "x1"], ...; a file may say {file = "a.csv"}
 
 
 class _Fault(_Table, frozen=True, tag_field="kind"):
@@ -98,7 +101,7 @@ class _Fault(_Table, frozen=True, tag_field="kind"):
     at: Duration | None = None
     rate: Frequency | None = None  # Poisson occurrences from `at` (or the start) on, one node of `who` each
     lasts: Distribution | None = msgspec.field(default=None, name="for")  # None: to the heal, or the end
-    stability: Duration = Duration(0)
+    stability: Duration = Duration(0)  # the least it lasts
     who: str | tuple[str, ...] = "all"  # all, one, fraction:0.3, count:3, or names
 
 
