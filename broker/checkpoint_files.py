@@ -11,11 +11,12 @@ from pathlib import Path
 
 import msgspec
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save
 
 from mdgan_edge.errors import DataError
 from mdgan_edge.gan.generator import GeneratorState
+from mdgan_edge.gan.state import read_file
 from mdgan_edge.messages import ModelSettings, Version
 from mdgan_edge.rundir import write_atomic
 
@@ -75,9 +76,7 @@ def newest_checkpoint(folder: Path, told: Callable[[str], None]) -> SavedCheckpo
 
 def _read(path: Path) -> SavedCheckpoint:
     try:
-        with safe_open(path, framework="pt") as file:
-            facts = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a mapping)
+        facts, tensors = read_file(path)
         if facts.get("format") != FORMAT:
             raise DataError(f"{path} is not a checkpoint of mdgan-edge")
         model = msgspec.json.decode(facts["model"], type=ModelSettings)

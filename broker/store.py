@@ -20,6 +20,7 @@ from mdgan_edge.wire.zap import Admission, Member, Revoked, Unknown
 
 DATABASE = "hub.sqlite"
 KEY_NAME = "hub"
+RUNS_REMEMBERED = 16  # beside the one that goes on: of how many runs the owners are kept
 LOCKED_MAX_S = 5.0  # how long a writer waits for another
 
 _SCHEMA = """
@@ -34,6 +35,13 @@ CREATE TABLE IF NOT EXISTS owners (
     discriminator_id TEXT NOT NULL, hop INTEGER NOT NULL,
     PRIMARY KEY (run_id, node_id), UNIQUE (run_id, discriminator_id)
 ) STRICT;
+"""
+
+
+_FORGET = """
+DELETE FROM owners WHERE run_id <> ?1 AND run_id NOT IN (
+    SELECT run_id FROM owners WHERE run_id <> ?1 GROUP BY run_id ORDER BY max(rowid) DESC LIMIT ?2
+)
 """
 
 
@@ -90,6 +98,7 @@ class HubStore:
             db.executescript(_SCHEMA)  # a folder that an earlier version has made
             query = "SELECT node_id, incarnation, discriminator_id, hop FROM owners WHERE run_id = ? ORDER BY node_id"
             rows = db.execute(query, (run_id,)).fetchall()
+            db.execute(_FORGET, (run_id, RUNS_REMEMBERED))
         return tuple(Owner(NodeId(node), Incarnation(start), DiscriminatorId(d), hop) for node, start, d, hop in rows)
 
     def remember(self, run_id: str, owner: Owner) -> None:

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import msgspec
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save
 
 from mdgan_edge.errors import DataError
+from mdgan_edge.gan.state import read_file
 from mdgan_edge.messages import HeldDiscriminator
 from mdgan_edge.rundir import write_atomic
 
@@ -39,9 +40,7 @@ def read_discriminator(path: Path) -> SavedDiscriminator | None:
         return None
     mend = f"move {path} away to start with a fresh discriminator"
     try:
-        with safe_open(path, framework="pt") as file:
-            facts = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a mapping)
+        facts, tensors = read_file(path)
         if facts.get("format") != FORMAT:
             raise DataError(f"not a discriminator of mdgan-edge: {mend}")
         held = msgspec.json.decode(facts["held"], type=HeldDiscriminator)

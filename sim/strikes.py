@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, assert_never
 from mdgan_edge.messages import NodeId
 from sim.links import Way
 from sim.machine import MILLION, Clock, Machine
+from sim.scenario.compiling import SET_UP_ANEW
 from sim.scenario.values import (
     Byzantine,
     ClockError,
@@ -204,12 +205,13 @@ def _crash(world: World, fault: Crash, machine: Machine, ends_at: int) -> None:
 
 def _set_up_anew(world: World, machine: Machine) -> None:
     """Its disk held its keys: the same device on the same line has a new name."""
-    stem, _, generation = machine.name.partition("-r")
-    successor = world.add_machine(NodeId(f"{stem}-r{int(generation or 0) + 1}"))
-    successor.up, successor.down, successor.speed = machine.up, machine.down, machine.speed
-    successor.ails, successor.clock = machine.ails, machine.clock
+    stem = SET_UP_ANEW.sub("", machine.name)
+    generation = int(machine.name[len(stem) + len("-r") :] or 0) + 1
+    successor = world.add_machine(NodeId(f"{stem}-r{generation}"))
+    successor.up, successor.down = machine.up, machine.down
+    successor.speed, successor.clock = machine.speed, machine.clock
     machine.successor = successor
-    for number, fault in list(successor.ails.items()):
+    for number, fault in machine.ails.items():
         successor.ail(number, fault)
     world.start_node(successor)
 

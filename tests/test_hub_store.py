@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from broker.store import DATABASE, HubStore
+from broker.ownership import Owner
+from broker.store import DATABASE, RUNS_REMEMBERED, HubStore
 from mdgan_edge.errors import ConfigurationError, DataError
+from mdgan_edge.messages import DiscriminatorId, Incarnation
 from mdgan_edge.wire.keys import generate
 from mdgan_edge.wire.zap import Member, Revoked, Unknown
 from tests.hub_world import ALICE, BOB
@@ -128,3 +130,17 @@ def test_a_name_that_is_not_in_the_register_can_be_neither_drained_nor_removed(s
     for use in uses:
         with pytest.raises(ConfigurationError, match="no node 'bob' in the register"):
             use()
+
+
+def test_owners_are_remembered_by_run_and_of_the_last_few_runs_only(store: HubStore) -> None:
+    def owner(hop: int) -> Owner:
+        return Owner(ALICE, Incarnation(1), DiscriminatorId("d1-alice"), hop)
+
+    for run in range(RUNS_REMEMBERED + 2):
+        store.remember(f"run-{run}", owner(run))
+    store.remember("run-1", owner(99))  # the one last written to
+    assert store.owners("run-0") == (owner(0),)
+    assert store.owners("new") == ()
+    known = [run for run in range(RUNS_REMEMBERED + 2) if store.owners(f"run-{run}")]
+    assert known == [1, *range(3, RUNS_REMEMBERED + 2)]
+    assert store.owners("run-1") == (owner(99),)

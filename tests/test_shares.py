@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from broker.membership import Membership
+from broker.report import nodes_report
 from broker.shares import FAIR_MIN, WEIGHT_MAX, WEIGHT_MIN, Shares
-from mdgan_edge.actors import Nanos, Note
+from mdgan_edge.actors import Note
 from mdgan_edge.messages import NodeId
 from tests.hub_world import ALICE, BOB, CAROL, hello, training_world
 from tests.test_membership import START, D, Peer
@@ -86,4 +87,6 @@ def test_the_hub_says_who_falls_behind_and_why_and_its_report_tells_weights_and_
     assert (behind.facts["node"], behind.level) == (BOB, "warning")
     assert "bob gives 0% of its fair share" in behind.why
     assert behind.facts["refused"]["stale"] > 0
-    assert world.now > Nanos(0)
+    bob = nodes_report(world.core)[BOB]
+    assert bob["refused"] == {verdict: count for verdict, count in world.verdicts().items() if verdict != "merged"}
+    assert bob["share"] == bob["weighted_share"] == 0.0

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from mdgan_edge.actors import Note
 from mdgan_edge.messages import Incarnation, NodeId
@@ -20,7 +21,7 @@ from sim.play import Plan, bodies_of, plan_run
 from sim.scenario.distributions import Constant
 from sim.scenario.quantities import Duration
 from sim.scenario.reading import find_scenario
-from sim.scenario.values import MS, Crash, Fault, HubCrash, Leave, Partition, Pause, Reset, S, Scenario, Straggler
+from sim.scenario.values import MS, Crash, Fault, HubCrash, Join, Leave, Partition, Pause, Reset, S, Scenario, Straggler
 from sim.trace import Trace
 from sim.watch import Silent
 from sim.world import World
@@ -221,3 +222,12 @@ def test_tokens_are_as_large_as_the_model_says() -> None:
     plan = plan_run(scenario())
     assert isinstance(bodies_of(plan)[0], Tokens)
     assert bodies_of(plan)[0].image_shape == (1, 28, 28)
+
+
+def test_a_device_that_loses_its_disk_comes_back_under_a_new_name_each_time() -> None:
+    crash = Crash(at=seconds(2), who=("x-ray",), lasts=lasting(1), keep_disk=False)
+    again = replace(crash, at=seconds(8))
+    world = played(scenario(Join(at=seconds(1), who=("x-ray",)), crash, again, seconds=14, training__quorum=1))
+    running = [name for name, machine in world.machines.items() if machine.process is not None]
+    assert [name for name in running if name.startswith("x-ray")] == ["x-ray-r2"]
+    assert world.machines[NodeId("x-ray")].up is world.machines[NodeId("x-ray-r2")].up

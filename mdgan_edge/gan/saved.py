@@ -10,13 +10,13 @@ from pathlib import Path
 
 import msgspec
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from torch import nn
 
 from mdgan_edge.errors import ConfigurationError, DataError
 from mdgan_edge.gan.generator import GeneratorState
 from mdgan_edge.gan.models import build_generator
-from mdgan_edge.gan.state import part
+from mdgan_edge.gan.state import part, read_file
 from mdgan_edge.messages import ModelSettings, Version
 
 FORMAT = "mdgan-edge generator 1"
@@ -46,9 +46,7 @@ def load_generator(path: Path, permitted: str | None = None) -> SavedGenerator:
     A model that is foreign code (package.module:factory) is only run if it is the `permitted` one.
     """
     try:
-        with safe_open(path, framework="pt") as file:
-            facts = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a mapping)
+        facts, tensors = read_file(path)
     except (OSError, SafetensorError) as error:
         raise DataError(f"cannot read the generator {path}: {error}") from error
     if facts.get("format") != FORMAT:
