@@ -9,7 +9,7 @@ import math
 from bisect import bisect_left, insort
 from collections import deque
 
-from broker.membership import Member
+from broker.member import Member
 from mdgan_edge.messages import Feedback, Verdict, Version
 
 NORMS_KEPT = 101  # the running median of the norm is taken over so many admitted feedbacks

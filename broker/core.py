@@ -17,7 +17,8 @@ from broker.evaluations import Evaluations
 from broker.farewell import Farewell
 from broker.greeting import RunFacts
 from broker.jobs import BatchesMade, Checkpointed, Evaluated, HubJob, Stepped
-from broker.membership import Change, Member, Membership, MemberState
+from broker.member import Change, Member, MemberState
+from broker.membership import Membership
 from broker.ownership import Ownership
 from broker.shares import low_share
 from broker.training import Training
@@ -228,7 +229,7 @@ class HubCore:
     def _refused(self, member: Member, task_id: TaskId, reason: str, now: Nanos) -> list[Effect]:
         if task_id not in member.in_flight:
             return []
-        self.members.refused(member, task_id, now)
+        self.members.refused(member, task_id, now, busy=reason == "busy")
         return [Note("task_refused", reason, {"node": member.node, "task": task_id}, "warning")]
 
     # --- the operator ---------------------------------------------------------------------------------------------

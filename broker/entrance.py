@@ -9,7 +9,8 @@ from enum import Enum, auto
 
 from broker import greeting
 from broker.greeting import RunFacts
-from broker.membership import Member, Membership, MemberState
+from broker.member import Member, MemberState
+from broker.membership import Membership
 from broker.ownership import Ownership
 from broker.training import Training
 from mdgan_edge.actors import Effect, Header, Nanos, Note, Peer, Persist, RegisterChanged, Send

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from broker.membership import Member, Membership, MemberState
+from broker.member import Member, MemberState
+from broker.membership import Membership
 from mdgan_edge.actors import Nanos, nanos
 
 FAREWELL_S = 10.0  # how long the hub waits for BYE_ACK

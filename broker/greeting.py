@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from broker.membership import Member
+from broker.member import Member
 from broker.ownership import Owner
 from mdgan_edge.actors import Note
 from mdgan_edge.messages import (

@@ -1,163 +1,20 @@
-"""Who is in the swarm and what each of them has in hand.
-
-A member's life: HELLO → ACTIVE ⇄ SUSPECT (silent or overdue) → DEAD (silent for the death timeout); BYE → LEFT;
-the operator → REVOKED. HELLO brings it back to ACTIVE, from REVOKED only if the operator allows it again.
-"""
+"""Who is in the swarm and what each of them has in hand."""
 
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections import Counter, deque
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from enum import StrEnum
 
-import msgspec
-
-from mdgan_edge.actors import Header, Nanos, Note, Peer, nanos
-from mdgan_edge.messages import DiscriminatorId, Hello, Incarnation, NodeId, Session, TaskId, Verdict, Version
+from broker.member import ALLOWED, MALFORMED_MAX, NEVER, Change, InFlight, Member, MemberState
+from mdgan_edge.actors import Nanos, Peer, nanos
+from mdgan_edge.messages import DiscriminatorId, Hello, NodeId, Session, TaskId, Version
 from mdgan_edge.settings import HubSettings
 
-CLOSED_TASKS_MAX = 64  # per member: how many ended tasks are remembered to tell a duplicate from a late answer
-TASK_TIMES_MAX = 33  # per member: how many task times the lease is computed from
-LEASE_DEVIATIONS = 8.0  # k of median + k·MAD
-FIRST_LEASE_FACTOR = 6.0  # before a node's pace is known, its lease is this many times the least one
-MALFORMED_MAX = 3  # so many malformed messages ...
-MALFORMED_WINDOW_S = 60.0  # ... in this time ...
+MALFORMED_WINDOW_S = 60.0  # MALFORMED_MAX malformed messages in this time ...
 QUARANTINE_S = 60.0  # ... and the sender is ignored for so long
-
+LOST_LEASES = 2  # a first task that is older, while its node has none in hand, is lost
 REFUSAL_PAUSE_S = 1.0  # a node that refused a task is left alone for so long, doubling with each further one ...
 REFUSAL_DOUBLINGS_MAX = 4  # ... so often; a task in vain may be megabytes
-
-NEVER = Nanos(0)
-NO_DISCRIMINATOR = DiscriminatorId("")
-NO_HEADER = Header()
-FIRST = Version(0)
-
-
-class MemberState(StrEnum):
-    """Where a member stands."""
-
-    ACTIVE = "active"
-    SUSPECT = "suspect"
-    DEAD = "dead"
-    LEFT = "left"
-    REVOKED = "revoked"
-
-
-PRESENT = frozenset({MemberState.ACTIVE, MemberState.SUSPECT})
-
-_ALLOWED: dict[MemberState, frozenset[MemberState]] = {
-    MemberState.ACTIVE: frozenset({MemberState.SUSPECT, MemberState.LEFT, MemberState.REVOKED}),
-    MemberState.SUSPECT: frozenset(
-        {MemberState.ACTIVE, MemberState.DEAD, MemberState.LEFT, MemberState.REVOKED},
-    ),
-    MemberState.DEAD: frozenset({MemberState.ACTIVE, MemberState.REVOKED}),
-    MemberState.LEFT: frozenset({MemberState.ACTIVE, MemberState.REVOKED}),
-    MemberState.REVOKED: frozenset({MemberState.ACTIVE}),
-}
-
-
-class InFlight(msgspec.Struct, frozen=True, gc=False):
-    """A task a node has in hand: batch `index` of `version`, to be answered by `expires_at`."""
-
-    task_id: TaskId
-    version: Version
-    index: int
-    sent_at: Nanos
-    expires_at: Nanos
-
-
-@dataclass(slots=True)
-class Tally:
-    """What a node has given, over all its sessions."""
-
-    tasks: int = 0  # answered
-    merged: int = 0
-    weight: float = 0.0  # of all that was merged: the sum of its parts of every step
-    refused: Counter[Verdict] = field(default_factory=Counter)  # feedback that was not merged, by reason
-    staleness_sum: int = 0
-    staleness_max: int = 0
-    rejoined: int = 0
-
-    def merge(self, staleness: int, weight: float) -> None:
-        self.merged += 1
-        self.weight += weight
-        self.staleness_sum += staleness
-        self.staleness_max = max(self.staleness_max, staleness)
-
-
-@dataclass(slots=True)
-class Member:
-    """One node as the hub knows it, over all its sessions."""
-
-    node: NodeId
-    peer: Peer
-    incarnation: Incarnation
-    session: Session
-    shard_size: int = 0
-    labels: tuple[int, ...] | None = None
-    last_seen: Nanos = NEVER
-    header: Header = NO_HEADER  # of everything that is said in this session
-    discriminator_id: DiscriminatorId = NO_DISCRIMINATOR
-    hop: int = 0
-    state: MemberState = MemberState.ACTIVE
-    in_flight: dict[TaskId, InFlight] = field(default_factory=dict)
-    overdue: bool = False  # let a task's lease lapse and has not answered anything since
-    closed: dict[TaskId, bool] = field(default_factory=dict)  # ended tasks; True if answered
-    task_times: deque[Nanos] = field(default_factory=lambda: deque(maxlen=TASK_TIMES_MAX))
-    slowest: Nanos = NEVER  # of all task times
-    turn: tuple[Version, int] = (FIRST, 0)  # how many tasks it was given at a version
-    warm_up_left: int = 0
-    malformed_at: deque[Nanos] = field(default_factory=lambda: deque(maxlen=MALFORMED_MAX))
-    quarantined_until: Nanos = NEVER
-    paused_until: Nanos = NEVER  # it refused a task
-    refusals: int = 0  # in a row
-    draining: bool = False
-    live: bool = False  # Membership lists it
-    tally: Tally = field(default_factory=Tally)
-
-    @property
-    def present(self) -> bool:
-        return self.state in PRESENT
-
-    def close(self, task_id: TaskId, *, answered: bool) -> InFlight:
-        """End a task in flight and remember how."""
-        task = self.in_flight.pop(task_id)
-        self.closed[task_id] = answered
-        if len(self.closed) > CLOSED_TASKS_MAX:
-            del self.closed[next(iter(self.closed))]
-        return task
-
-    def lease(self, least: Nanos) -> Nanos:
-        """How long a task may take: median + k·MAD of the node's own task times, never below `least`."""
-        if not self.task_times:
-            return Nanos(round(least * FIRST_LEASE_FACTOR))
-        if self.slowest * (1 + LEASE_DEVIATIONS) <= least:
-            return least  # neither median nor MAD can be above the slowest
-        middle = median(list(self.task_times))
-        deviation = median([abs(time - middle) for time in self.task_times])
-        return Nanos(max(least, round(middle + LEASE_DEVIATIONS * deviation)))
-
-
-def median(values: list[int]) -> int:
-    """The upper median of a list that is not empty."""
-    return sorted(values)[len(values) // 2]
-
-
-class Change(msgspec.Struct, frozen=True, gc=False):
-    """A member's state changed, and why."""
-
-    node: NodeId
-    state: MemberState
-    why: str
-    returned: int = 0  # tasks taken back
-
-    def note(self) -> Note:
-        """The line of the journal."""
-        calm = self.state in (MemberState.ACTIVE, MemberState.LEFT)
-        facts = {"node": self.node, "state": self.state.value, "tasks_returned": self.returned}
-        return Note("member", self.why, facts, "info" if calm else "warning")
 
 
 class Membership:
@@ -286,9 +143,10 @@ class Membership:
         member.tally.tasks += 1
         return task
 
-    def refused(self, member: Member, task_id: TaskId, now: Nanos) -> None:
+    def refused(self, member: Member, task_id: TaskId, now: Nanos, *, busy: bool) -> None:
         """The member will not answer a task, and is left alone for a while."""
         self._close(member, task_id, answered=False)
+        member.busy = busy
         pause_s = REFUSAL_PAUSE_S * 2 ** min(member.refusals, REFUSAL_DOUBLINGS_MAX)
         member.refusals += 1
         member.paused_until = Nanos(now + nanos(pause_s))
@@ -300,13 +158,18 @@ class Membership:
 
     def nothing_in_hand(self, member: Member, now: Nanos) -> list[Change]:
         """The member says that it has no task: what was sent long enough ago to have come is lost, there or back."""
-        member.paused_until, member.refusals = NEVER, 0
-        lost = [task.task_id for task in member.in_flight.values() if now - task.sent_at >= self._lease]
+        if member.busy:  # not any more
+            member.paused_until, member.refusals = NEVER, 0
+        lost = [task.task_id for task in member.in_flight.values() if now - task.sent_at >= self._lost_after(member)]
         for task_id in lost:
             self._close(member, task_id, answered=False)
         changes = [Change(member.node, member.state, "has nothing in hand: tasks were lost", len(lost))] if lost else []
         forgiven = self.forgive(member, now) if member.overdue else None
         return [*changes, *([forgiven] if forgiven else [])]
+
+    def _lost_after(self, member: Member) -> Nanos:
+        """So old a task is not on its way any more; a line on which all take long is known by the answers so far."""
+        return max(self._lease, member.slowest) if member.task_times else Nanos(LOST_LEASES * self._lease)
 
     # --- time -----------------------------------------------------------------------------------------------------
 
@@ -347,7 +210,7 @@ class Membership:
     # --- bookkeeping ----------------------------------------------------------------------------------------------
 
     def _move(self, member: Member, state: MemberState) -> None:
-        assert state in _ALLOWED[member.state], f"{member.node}: {member.state} cannot become {state}"
+        assert state in ALLOWED[member.state], f"{member.node}: {member.state} cannot become {state}"
         member.state = state
 
     def _suspect(self, member: Member, why: str, returned: int = 0) -> Change:

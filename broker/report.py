@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from broker.core import HubCore
-from broker.membership import Member
+from broker.member import Member
 from mdgan_edge.actors import NANOS_PER_SECOND, Nanos
 from mdgan_edge.messages import Verdict
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from broker.membership import Member
+from broker.member import Member
 from mdgan_edge.messages import Version
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
-from broker.membership import Member
+from broker.member import Member
 from mdgan_edge.actors import Note
 from mdgan_edge.messages import NodeId
 

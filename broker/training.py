@@ -13,7 +13,8 @@ import msgspec
 from broker import admission, schedule, steprule
 from broker.buffer import Entry, FeedbackBuffer, Taken
 from broker.jobs import Batch, BatchesMade, Contribution, MakeBatches, Step, Stepped
-from broker.membership import Member, Membership
+from broker.member import Member
+from broker.membership import Membership
 from broker.ownership import Ownership
 from broker.shares import Shares
 from mdgan_edge.actors import Nanos

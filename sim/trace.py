@@ -9,8 +9,10 @@ import hashlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from broker.jobs import BatchesMade, Evaluated, Stepped
 from mdgan_edge.actors import Drain, Event, Garbled, JobDone, Received, Tick
 from mdgan_edge.messages import Bye, ByeAck, Error, Feedback, Hello, NodeId, Ping, Pong, Receipt, Refuse, Task, Welcome
+from nodes.jobs import Trained
 
 DIGEST_BYTES = 16
 FLUSH_LINES = 4096
@@ -60,7 +62,7 @@ def label(event: Event) -> str:
     if type(event) is Received:
         return _WORDS[type(event.message)](event.message)
     if type(event) is JobDone:
-        return f"done {type(event.job).__name__}"
+        return f"done {type(event.job).__name__}{_figures(event.result)}"
     match event:
         case Garbled(_, check):
             return f"garbled {check}"
@@ -68,6 +70,21 @@ def label(event: Event) -> str:
             return f"drain {reason}"
         case _:
             return type(event).__name__
+
+
+def _figures(result: Any) -> str:
+    """What a job computed, as far as numbers tell it."""
+    match result:
+        case Trained(_, _, loss_d, loss_g):
+            return f" {loss_d!r} {loss_g!r}"
+        case Stepped(_, norm):
+            return f" {norm!r}"
+        case BatchesMade(_, batches):
+            return "".join(f" {batch.images.norm!r}" for batch in batches)
+        case Evaluated(_, scores):
+            return "".join(f" {name} {value!r}" for name, value in sorted(scores.items()))
+        case _:
+            return ""
 
 
 _WORDS: dict[type, Callable[[Any], str]] = {  # by type: one look instead of many

@@ -22,7 +22,7 @@ from broker.jobs import (
     Step,
     Stepped,
 )
-from broker.membership import Member
+from broker.member import Member
 from mdgan_edge.actors import Effect, Event, Header, JobDone, Measure, Nanos, Peer, Received, Run, Send, Tick, nanos
 from mdgan_edge.messages import (
     Epoch,

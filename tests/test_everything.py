@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from sim.invariants.names import SOMETIMES
 from sim.play import Played, plan_run, play
 from sim.scenario.reading import find_scenario, read_scenario, shipped
-from tests.mutants import a_node_answers_with_its_samples
+from tests.mutants.nodes import a_node_answers_with_its_samples
 
 SEEDS = 200  # of the suite; `make test-long` takes more
 SEEDS_LONG = 1000

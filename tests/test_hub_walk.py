@@ -13,7 +13,7 @@ import pytest
 
 from broker.core import Phase
 from broker.jobs import Step
-from broker.membership import MemberState
+from broker.member import MemberState
 from mdgan_edge.actors import (
     Drain,
     Effect,

@@ -4,17 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from broker.membership import (
-    CLOSED_TASKS_MAX,
-    FIRST,
-    REFUSAL_DOUBLINGS_MAX,
-    REFUSAL_PAUSE_S,
-    Change,
-    Member,
-    Membership,
-    MemberState,
-    median,
-)
+from broker.member import CLOSED_TASKS_MAX, FIRST, Change, Member, MemberState, median
+from broker.membership import REFUSAL_DOUBLINGS_MAX, REFUSAL_PAUSE_S, Membership
 from mdgan_edge.actors import Nanos, Peer, nanos
 from mdgan_edge.messages import DiscriminatorId, NodeId, Ping, Refuse, Task, TaskId, Version
 from mdgan_edge.settings import HubSettings
@@ -155,7 +146,7 @@ def test_a_revoked_member_neither_dies_nor_leaves(state: MemberState) -> None:
 def pause_after_refusal(members: Membership, member: Member, task: int) -> Nanos:
     """For how long the member is left alone once it has refused one more task."""
     members.give(member, TaskId(task), Version(0), 0, START)
-    members.refused(member, TaskId(task), after(1))
+    members.refused(member, TaskId(task), after(1), busy=True)
     return Nanos(member.paused_until - after(1))
 
 
@@ -204,3 +195,31 @@ def test_a_heartbeat_ends_a_pause_only_if_it_names_no_task() -> None:
     world.say(ALICE, Refuse(TaskId(1), "busy"))
     assert sent(world.say(ALICE, Ping(0, TaskId(7))), Task) == []
     assert [task.task_id for _, task in sent(world.say(ALICE, Ping(0, None)), Task)] == [TaskId(2)]
+
+
+def test_a_node_that_refused_since_its_answer_is_not_finite_is_left_alone_whatever_it_has_in_hand() -> None:
+    world = training_world(ALICE, credit=2)
+    world.say(ALICE, Refuse(TaskId(1), "diverged"))
+    assert sent(world.say(ALICE, Ping(0, None)), Task) == []
+
+
+def lost_to(answered_after_s: float | None, at_s: float) -> bool:
+    """Whether a task sent at the start is given up, as its node, which has answered one so fast, has none in hand."""
+    members = joined(ALICE)
+    alice = one_of(members, ALICE)
+    if answered_after_s is not None:
+        answer_after(members, alice, 1, answered_after_s)
+    members.give(alice, TaskId(2), Version(0), 0, START)
+    return bool(members.nothing_in_hand(alice, after(at_s)))
+
+
+def test_what_a_node_says_it_does_not_have_is_lost_once_it_is_older_than_its_slowest_answer() -> None:
+    lease = HubSettings().lease_s
+    assert (lost_to(1.0, lease - 0.1), lost_to(1.0, lease)) == (False, True)
+    slow = 4 * lease  # its line takes that long
+    assert (lost_to(slow, slow - 0.1), lost_to(slow, slow)) == (False, True)
+
+
+def test_a_first_task_is_lost_only_after_two_leases_since_nobody_knows_how_slow_the_line_is() -> None:
+    lease = HubSettings().lease_s
+    assert (lost_to(None, 2 * lease - 0.1), lost_to(None, 2 * lease)) == (False, True)

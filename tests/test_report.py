@@ -110,7 +110,7 @@ def faulty(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def violated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run in which the hub skips a version."""
-    with mutants.a_step_skips_a_version():
+    with mutants.hub.a_step_skips_a_version():
         return play('name = "broken"\nduration = "20s"\nnodes = 3\n', tmp_path_factory.mktemp("report") / "violated")
 
 

@@ -207,7 +207,7 @@ def test_a_defect_under_many_faults_becomes_a_small_file_that_shows_it_again_and
     compiled = plan_run(small(), BURIED).scenario
     assert len(compiled.fault) > 3 * FEW
     Path("buried.toml").write_text(dump_scenario(compiled), encoding="utf-8")
-    with mutants.leavers_are_still_given_work():
+    with mutants.hub.leavers_are_still_given_work():
         assert run("run", "buried.toml").exit_code == 70
         found = Path(f"runs/everything-{BURIED}")
         (violation,) = json.loads((found / "run.json").read_text())["violations"]
@@ -228,7 +228,7 @@ def test_a_defect_under_many_faults_becomes_a_small_file_that_shows_it_again_and
 
 
 def test_a_failing_run_of_a_scenario_whose_settings_hang_together_is_shrunk_too(tmp_path: Path) -> None:
-    with mutants.a_step_skips_a_version():
+    with mutants.hub.a_step_skips_a_version():
         assert run("run", "calm", "--out", tmp_path / "run").exit_code == 70
         assert run("shrink", tmp_path / "run").exit_code == 0
     left = read_scenario(tmp_path / "run" / "repro.toml")
@@ -247,7 +247,7 @@ def test_a_hub_that_does_not_do_the_same_again_is_shrunk_with_a_replay(tmp_path:
         return handle
 
     (tmp_path / "quiet.toml").write_text(CALM, encoding="utf-8")
-    with mutants.broken(HubCore, "handle", forgetful):
+    with mutants.planting.broken(HubCore, "handle", forgetful):
         assert run("run", tmp_path / "quiet.toml", "--out", tmp_path / "run").exit_code == 70
         assert json.loads((tmp_path / "run" / "run.json").read_text())["invariants"]["replay_equal"] is False
         done = run("shrink", tmp_path / "run")

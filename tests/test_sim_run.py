@@ -189,7 +189,7 @@ def test_a_run_is_not_overwritten_unless_that_is_asked_for(rough: Path, tmp_path
 
 
 def test_a_violation_is_said_with_what_when_who_seed_and_how_to_see_it_again(rough: Path, tmp_path: Path) -> None:
-    with mutants.credit_is_ignored():
+    with mutants.hub.credit_is_ignored():
         done = run("run", rough, "--seed", "5", "--out", tmp_path / "run")
     assert done.exit_code == 70
     found = json.loads((tmp_path / "run" / "run.json").read_text())
@@ -203,7 +203,7 @@ def test_a_violation_is_said_with_what_when_who_seed_and_how_to_see_it_again(rou
     window = json.loads((tmp_path / "run" / "window.json").read_text())
     assert (window["invariant"], window["at_s"]) == ("credit_kept", one["at_s"])
     assert any(event["who"] == "hub" for event in window["events"])
-    with mutants.credit_is_ignored():
+    with mutants.hub.credit_is_ignored():
         assert played(rough, "--seed", "5", "--out", tmp_path / "again", code=70)["digest"] == found["digest"]
 
 
@@ -256,7 +256,7 @@ def signalled_at(*when: int, number: signal.Signals) -> Any:
 
         return handle
 
-    return mutants.broken(HubCore, "handle", handling)
+    return mutants.planting.broken(HubCore, "handle", handling)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

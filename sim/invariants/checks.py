@@ -5,30 +5,31 @@ Safety is looked at after each event, liveness once a second from the heal on. T
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from broker.jobs import Checkpointed, Step, Stepped
 from broker.shares import WEIGHT_MAX
 from broker.steprule import staleness_weight
-from mdgan_edge.actors import Effect, Event, Finish, Garbled, JobDone, Note, Received, Run, Send, Tick
-from mdgan_edge.errors import ExitCode
-from mdgan_edge.messages import Bye, ByeAck, Error, Feedback, Hello, NodeId, Receipt, Task, Tensor, Verdict, Welcome
+from mdgan_edge.actors import Effect, Event, Garbled, JobDone, Note, Received, Run, Send, Tick
+from mdgan_edge.messages import Bye, Feedback, Hello, NodeId, Receipt, Task, Tensor, Verdict
 from mdgan_edge.service import JOBS_MAX
 from mdgan_edge.settings import Settings, quorum_count, quota_count
 from nodes.core import NodeCore
-from sim.invariants import sometimes
-from sim.invariants.ledger import Given, Ledger, Norms
+from sim.invariants import sessions, sometimes
+from sim.invariants.exits import Exits
+from sim.invariants.ledger import Ledger, Norms
 from sim.invariants.liveness import Liveness
-from sim.invariants.names import INVARIANTS, SOMETIMES, Violation
+from sim.invariants.names import INVARIANTS, SOMETIMES, Found, Violation
 from sim.invariants.replay import Replay
 from sim.scenario.values import Scenario
 
 if TYPE_CHECKING:
+    from broker.core import HubCore
     from sim.machine import Machine
     from sim.world import World
 
 ROUNDING = 1e-9
-EXPLAINED = {ExitCode.OK, ExitCode.TRY_LATER}  # a node is told that the run is over
 FORGET_AFTER = 100  # versions beyond staleness_max
 
 
@@ -45,13 +46,14 @@ class Checks:
         self._replay = Replay() if replay else None
         self._secrets: dict[NodeId, frozenset[bytes]] = {}
         self._alive: set[NodeId] = set()
+        self._exits = Exits()
         self._kept = 0  # the version of the last checkpoint
-        self._finished = False
+        self._buffered_max = 0
 
     def verdicts(self) -> dict[str, bool | None]:
         """By name; False where it was violated, None where this run could not show it."""
         false = {violation.invariant for violation in self.violations}
-        unknown = self._liveness.unknown(self._finished)
+        unknown = self._liveness.unknown()
         if self._replay is None or not self._replay.complete:
             unknown = unknown | {"replay_equal"}
         if not any(self._secrets.values()):
@@ -69,6 +71,7 @@ class Checks:
                 self._replay.begin(world)
         else:
             self.sometimes["restarted"] += machine.incarnation > 1
+            self._exits.started(machine)
             self._liveness.started(world, machine)
             if machine.name not in self._secrets:
                 self._secrets[machine.name] = world.bodies.secrets(machine.name)
@@ -78,8 +81,7 @@ class Checks:
         before, core = self._ledger, world.last_hub_core
         assert core is not None
         self._ledger = self._new_ledger()
-        self._ledger.version = self._kept
-        self._ledger.owners, self._ledger.incarnations = before.owners, before.incarnations
+        self._ledger.outlive(before, self._kept)
         self.sometimes["hub_restarted"] += world.epoch > 1
         self.sometimes["resumed"] += self._kept > 0
         if core.training.version != self._kept:
@@ -94,7 +96,7 @@ class Checks:
             self._count_verdicts(world)
             self.sometimes["completed"] += finish is not None and finish.outcome == "completed"
         elif finish is not None:
-            self._look_at_exit(world, machine, finish)
+            self._found(world, self._exits.ended(world, machine, finish))
 
     def broke(self, world: World, machine: Machine, event: Event, why: str) -> None:
         """A core raised."""
@@ -114,14 +116,15 @@ class Checks:
             self._node(world, machine, effects)
         if type(event) is Tick:
             self._woken(world, machine)
+        else:
+            self._exits.handled(machine, event)
         if world.now >= self._liveness.look_at:
-            for name, who, what in self._liveness.look(world, self._ledger):
-                self._violated(world, name, who, what)
+            self._found(world, self._liveness.look(world, self._ledger))
 
     def finish(self, world: World) -> None:
         """The run is over."""
-        self._finished = not world.stopped
         self._count_verdicts(world)
+        self.sometimes["rejoined"] = self._ledger.rejoined
         up, down = world.post.in_flight()
         for way, counts, flying in (("up", world.post.up, up), ("down", world.post.down, down)):
             gone = counts.received + sum(counts.dropped.values()) + flying
@@ -129,8 +132,6 @@ class Checks:
                 what = f"{way}: {counts.sent + counts.duplicated} bytes were sent, {gone} are accounted for"
                 self._violated(world, "bytes_conserved", "world", what)
         sometimes.of_links(world, self.sometimes)
-        for name, who, what in self._liveness.finish(world, self._ledger):
-            self._violated(world, name, who, what)
         if self._replay is not None and (difference := self._replay.difference(world)):
             self._violated(world, "replay_equal", "hub", difference)
 
@@ -146,25 +147,14 @@ class Checks:
         kind = type(event)
         if self._replay is not None:
             self._replay.record(world, event, effects)
-        message = event.message if isinstance(event, Received) else None
-        if isinstance(event, Received) and not isinstance(message, Hello):
-            self._answered(world, event, effects)
-        if isinstance(message, Feedback):
-            assert isinstance(event, Received)
-            self._ledger.feedback += 1
-            self._perhaps_admitted(world, event, message, effects)
-        elif isinstance(message, Hello) and isinstance(event, Received):
-            self._greeted(world, event.sender.node, message, effects)
-        elif isinstance(message, Bye) and isinstance(event, Received):
-            if self._ledger.sessions.get(event.sender.node) == event.header.session:
-                self._ledger.left.add(event.sender.node)
+        if isinstance(event, Received):
+            self._received(world, event, effects)
         elif kind is JobDone and isinstance(event, JobDone):
             self._job_done(world, event.result)
         self.sometimes["garbled"] += isinstance(event, Garbled)
         for effect in effects:
             if isinstance(effect, Send):
-                if isinstance(effect.message, Task):
-                    self._task(world, effect)
+                self._sent(world, effect)
             elif isinstance(effect, Run):
                 if isinstance(effect.job, Step):
                     self._step(world, effect.job)
@@ -175,63 +165,38 @@ class Checks:
                     self._look_at_gone(world, NodeId(effect.facts["node"]))
         self._look_at_queues(world)
 
-    def _answered(self, world: World, event: Received, effects: list[Effect]) -> None:
-        node, session = event.sender.node, event.header.session
-        if event.header.epoch == world.epoch and self._ledger.sessions.get(node) == session:
+    def _received(self, world: World, event: Received, effects: list[Effect]) -> None:
+        node, message, core = event.sender.node, event.message, world.last_hub_core
+        assert core is not None
+        if isinstance(message, Hello):
+            self._found(world, sessions.greeted(self._ledger, core.facts, node, message, effects))
             return
-        answers = [one.message for one in effects if isinstance(one, Send) and one.to == event.sender]
-        if not any(isinstance(answer, Error | ByeAck) for answer in answers):
-            what = (
-                f"{type(event.message).__name__} of epoch {event.header.epoch}, session {session} was taken for valid"
-            )
-            self._violated(world, "dead_incarnations_silent", node, what)
+        self._found(world, sessions.answered(self._ledger, core.facts, event, effects))
+        if isinstance(message, Feedback):
+            self._ledger.feedback += 1
+            self._perhaps_admitted(world, event, message, effects)
+        elif isinstance(message, Bye) and self._ledger.sessions.get(node) == event.header.session:
+            self._ledger.left.add(node)
 
-    def _look_at_gone(self, world: World, node: NodeId) -> None:
-        member = None if world.hub_core is None else world.hub_core.members.get(node)
-        if member is not None and not member.present and member.in_flight:
-            self._violated(world, "credit_kept", node, f"it is {member.state}, with {len(member.in_flight)} in flight")
+    def _sent(self, world: World, send: Send) -> None:
+        if isinstance(send.message, Task):
+            self._found(world, sessions.given(self._ledger, send, send.message))
+            self._look_at_credit(world, send.to.node)
+        else:
+            self._exits.sent(world, send)
 
-    def _greeted(self, world: World, node: NodeId, hello: Hello, effects: list[Effect]) -> None:
-        for effect in effects:
-            if not isinstance(effect, Send) or not isinstance(effect.message, Welcome):
-                continue
-            if effect.to.node != node:
-                continue
-            ledger = self._ledger
-            again = ledger.incarnations.get(node) == hello.incarnation
-            self.sometimes["rejoined"] += again
-            older = ledger.incarnations.get(node, hello.incarnation)
-            if hello.incarnation < older:
-                what = f"incarnation {hello.incarnation} was let in after {older}"
-                self._violated(world, "current_incarnation", node, what)
-            ledger.sessions[node] = effect.header.session
-            ledger.incarnations[node] = hello.incarnation
-            ledger.left.discard(node)
-            assigned = effect.message.discriminator
-            owner = ledger.owners.setdefault(assigned.discriminator_id, node)
-            if owner != node:
-                self._violated(world, "one_owner", node, f"{assigned.discriminator_id} is {owner}'s")
-
-    def _task(self, world: World, send: Send) -> None:
-        ledger, node, task = self._ledger, send.to.node, send.message
-        assert isinstance(task, Task)
-        session = ledger.sessions.get(node)
-        if session != send.header.session:
-            what = f"task {task.task_id} went to session {send.header.session}, the current one is {session}"
-            self._violated(world, "dead_incarnations_silent", node, what)
-            return
-        if node in ledger.left:
-            self._violated(world, "no_work_after_leave", node, f"task {task.task_id} was sent to it")
-        if task.version != ledger.version:
-            what = f"task {task.task_id} is of version {task.version}, the hub is at {ledger.version}"
-            self._violated(world, "version_by_one", node, what)
-        ledger.given[task.task_id] = Given(node, session, ledger.incarnations[node], task.version)
+    def _look_at_credit(self, world: World, node: NodeId) -> None:
         core = world.last_hub_core
         assert core is not None
         member = core.members.get(node)
         if member is None or len(member.in_flight) > self._training.credit:
             count = "unknown" if member is None else len(member.in_flight)
             self._violated(world, "credit_kept", node, f"{count} tasks in flight, credit is {self._training.credit}")
+
+    def _look_at_gone(self, world: World, node: NodeId) -> None:
+        member = None if world.hub_core is None else world.hub_core.members.get(node)
+        if member is not None and not member.present and member.in_flight:
+            self._violated(world, "credit_kept", node, f"it is {member.state}, with {len(member.in_flight)} in flight")
 
     def _perhaps_admitted(self, world: World, event: Received, message: Feedback, effects: list[Effect]) -> None:
         """Unless the hub refuses or ignores it, it is in the buffer now, or in a step that begins at once."""
@@ -322,8 +287,18 @@ class Checks:
             what = f"the version is {core.training.version} after step {self._ledger.version}"
             self._violated(world, "version_by_one", "hub", what)
             self._ledger.version = core.training.version
+        if core.training.buffered > self._buffered_max:
+            self._buffered_max = core.training.buffered
+            self._look_at_buffer(world, core)
         if len(process.jobs) > JOBS_MAX:
             self._violated(world, "queues_bounded", "hub", f"{len(process.jobs)} jobs wait, at most {JOBS_MAX} may")
+
+    def _look_at_buffer(self, world: World, core: HubCore) -> None:
+        members = sum(1 for _ in core.members)
+        most = members * quota_count(self._training.quota, quorum_count(self._training.quorum, members))
+        if core.training.buffered > most:
+            what = f"{core.training.buffered} feedbacks of {members} nodes wait, at most {most} may"
+            self._violated(world, "queues_bounded", "hub", what)
 
     def _count_verdicts(self, world: World) -> None:
         core = world.last_hub_core
@@ -365,20 +340,14 @@ class Checks:
             if tensor.data[at : at + size] in secrets:
                 self._violated(world, "samples_stay", node, f"sample {at // size} of its feedback is a private one")
 
-    def _look_at_exit(self, world: World, machine: Machine, finish: Finish) -> None:
-        code = finish.exit_code
-        drained = code is ExitCode.UNEXPECTED and finish.outcome == "stopped"
-        given_up = code is ExitCode.HUB_UNREACHABLE and self._hub_was_away(world, machine)
-        if code not in EXPLAINED and not drained and not given_up:
-            self._violated(world, "exits_explained", machine.name, f"it ended with {int(code)}: {finish.text}")
-
-    def _hub_was_away(self, world: World, machine: Machine) -> bool:
-        return world.hub.ended is not None or world.now <= (world.heal_at or world.end_at) or bool(machine.behaviour)
-
     # --- small things ---------------------------------------------------------------------------------------------
 
     def _new_ledger(self) -> Ledger:
         return Ledger(Norms(self._training.clip_factor))
+
+    def _found(self, world: World, found: Iterable[Found]) -> None:
+        for invariant, who, what in found:
+            self._violated(world, invariant, who, what)
 
     def _violated(self, world: World, invariant: str, who: str, what: str) -> None:
         assert invariant in INVARIANTS

@@ -55,7 +55,9 @@ class Ledger:
     sessions: dict[NodeId, Session] = field(default_factory=dict)  # the current ones, by the last WELCOME
     incarnations: dict[NodeId, Incarnation] = field(default_factory=dict)
     owners: dict[str, NodeId] = field(default_factory=dict)
+    assigned: dict[NodeId, tuple[str, int]] = field(default_factory=dict)  # by the last WELCOME: discriminator, hop
     left: set[NodeId] = field(default_factory=set)
+    rejoined: int = 0  # how often a node was welcomed again without having been started again
     feedback: int = 0  # received, whatever became of it
     live: int = 0  # after the last event
     live_max: int = 0  # at any admission since the last step
@@ -65,6 +67,12 @@ class Ledger:
         self.live_max = max(self.live_max, self.live + 1, live)
         self.bounds[message.task_id] = self.norms.bound()
         self.norms.admit(message.feedback.norm)
+
+    def outlive(self, hub: Ledger, version: int) -> None:
+        """The hub has started anew: what its former process had made durable is known again."""
+        self.version = version
+        self.owners, self.incarnations, self.assigned = hub.owners, hub.incarnations, hub.assigned
+        self.rejoined = hub.rejoined
 
     def forget(self, older_than: Version) -> None:
         """Tasks of versions that can only be stale."""

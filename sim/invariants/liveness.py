@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from broker.core import Phase
+from broker.core import HubCore, Phase
 from broker.membership import QUARANTINE_S
 from mdgan_edge.actors import Note, nanos
 from mdgan_edge.messages import NodeId
@@ -13,6 +13,7 @@ from mdgan_edge.settings import Settings, quorum_count
 from nodes.core import NodeCore
 from nodes.core import Phase as NodePhase
 from sim.invariants.ledger import Ledger
+from sim.invariants.names import Found
 from sim.scenario.values import Scenario
 
 if TYPE_CHECKING:
@@ -22,9 +23,8 @@ if TYPE_CHECKING:
 LOOK_EVERY_NS = 1_000_000_000
 STARVE_TASKS = 4  # a node whose tasks take long is starved after so many of them
 NEVER = 1 << 62
-NAMES = frozenset({"live_are_members", "healthy_not_evicted", "version_advances", "one_discriminator_each"})
-
-Found = tuple[str, str, str]  # which invariant, who, what
+MEMBERS = frozenset({"live_are_members", "healthy_not_evicted", "one_discriminator_each"})
+NAMES = MEMBERS | {"version_advances", "no_starvation"}
 
 
 class Liveness:
@@ -34,9 +34,7 @@ class Liveness:
         heal, expect = scenario.heal, scenario.expect
         self._expect, self._training = expect, settings.training
         self._settled_at = NEVER if heal is None else int(heal.at) + int(expect.rejoin_within)
-        self._seen_at_all = self._settled_at <= scenario.duration
-        self._advance_by = self._settled_at + int(expect.advance_within) <= scenario.duration
-        self._starve_by = self._settled_at + int(expect.starve_within) <= scenario.duration
+        self._looked_at: set[str] = set()
         self.look_at = self._settled_at
         self._evicted: dict[NodeId, str] = {}  # since the last look, and why
         self._quarantined_until: dict[NodeId, int] = {}
@@ -45,14 +43,9 @@ class Liveness:
         self._advanced_at = 0
         self._held_up_at = 0  # by work that a node began before the heal, while it was slow
 
-    def unknown(self, finished: bool) -> set[str]:
-        """What this run cannot show."""
-        if not self._seen_at_all or not finished:
-            return {*NAMES, "no_starvation"}
-        unknown = set() if self._advance_by else {"version_advances"}
-        if not self._starve_by or self._training.staleness_policy == "drop":
-            unknown.add("no_starvation")  # `drop` refuses what comes late: a slow node may starve by design
-        return unknown
+    def unknown(self) -> set[str]:
+        """What this run has not shown: it was never looked at, or nothing could have been seen."""
+        return set(NAMES - self._looked_at)
 
     # --- what is seen ---------------------------------------------------------------------------------------------
 
@@ -85,21 +78,18 @@ class Liveness:
         if any(_held_up(world, machine) for machine in world.machines.values()):
             self._held_up_at = world.now
         healthy = [machine for machine in world.machines.values() if self._is_healthy(world, machine)]
-        for machine in healthy:
-            yield from self._membership(world, machine, ledger)
+        self._looked_at |= MEMBERS if healthy else set()
         for node, why in self._evicted.items():
             if any(machine.name == node for machine in healthy):
                 yield "healthy_not_evicted", node, f"it runs, and the hub gave it up: {why}"
         self._evicted.clear()
-        yield from self._version(world)
-
-    def finish(self, world: World, ledger: Ledger) -> Iterator[Found]:
-        """At the end of a run that was not stopped."""
-        if world.stopped or not self._seen_at_all or world.hub_core is None:
-            return
-        yield from self.look(world, ledger)
-        if "no_starvation" not in self.unknown(True):
-            yield from self._starved(world)
+        for machine in healthy:
+            yield from self._membership(world, machine, ledger)
+        if core.phase is Phase.TRAINING and core.started_at is not None:
+            since = max(self._settled_at, world.hub.true(core.started_at))
+            for machine in healthy:
+                yield from self._starved(world, machine, since)
+            yield from self._version(world, core, since)
 
     def _is_healthy(self, world: World, machine: Machine) -> bool:
         process = machine.process
@@ -128,27 +118,30 @@ class Liveness:
         elif ledger.owners.get(name) != machine.name:
             yield "one_discriminator_each", machine.name, f"{name} was given to {ledger.owners.get(name)}"
 
-    def _version(self, world: World) -> Iterator[Found]:
-        core = world.hub_core
-        assert core is not None
-        since = max(self._advanced_at, self._settled_at, self._held_up_at)
-        live = len(core.members.live)
+    def _version(self, world: World, core: HubCore, since: int) -> Iterator[Found]:
+        live, within = len(core.members.live), int(self._expect.advance_within)
         enough = live >= quorum_count(self._training.quorum, max(live, 1)) and live > 0
-        if enough and core.phase is Phase.TRAINING and world.now - since > int(self._expect.advance_within):
-            what = f"it stands at {core.training.version} for {(world.now - since) / 1e9:.1f} s with {live} live nodes"
+        if not enough or world.now - since <= within:
+            return
+        self._looked_at.add("version_advances")
+        stands = world.now - max(self._advanced_at, since, self._held_up_at)
+        if stands > within:
+            what = f"it stands at {core.training.version} for {stands / 1e9:.1f} s with {live} live nodes"
             yield "version_advances", "hub", what
 
-    def _starved(self, world: World) -> Iterator[Found]:
-        for name in sorted(world.machines):
-            machine = world.machines[name]
-            patience = STARVE_TASKS * machine.slowest_ns
-            outrun = 0 < self._training.step_timeout_s * 1e9 < patience  # by design: the timeout goes over `block`
-            if outrun or not self._is_healthy(world, machine):
-                continue
-            times = (self._started, self._merged, self._quarantined_until)
-            since = max(self._settled_at, self._held_up_at, *(time.get(name, 0) for time in times))
-            if world.now - since > max(int(self._expect.starve_within), patience):
-                yield "no_starvation", name, f"none of its feedback was merged for {(world.now - since) / 1e9:.1f} s"
+    def _starved(self, world: World, machine: Machine, since: int) -> Iterator[Found]:
+        if self._training.staleness_policy == "drop":
+            return  # it refuses what comes late: a slow node may starve by design
+        name, own = machine.name, STARVE_TASKS * machine.slowest_ns
+        within = max(int(self._expect.starve_within), own)
+        outrun = 0 < self._training.step_timeout_s * 1e9 < own  # by design: the timeout goes over `block`
+        if outrun or world.now - since <= within:
+            return
+        self._looked_at.add("no_starvation")
+        times = (self._started, self._merged, self._quarantined_until)
+        hungry = world.now - max(since, self._held_up_at, *(time.get(name, 0) for time in times))
+        if hungry > within:
+            yield "no_starvation", name, f"none of its feedback was merged for {hungry / 1e9:.1f} s"
 
 
 def _held_up(world: World, machine: Machine) -> bool:

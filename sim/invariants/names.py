@@ -13,7 +13,8 @@ INVARIANTS: Mapping[str, str] = {
     "current_incarnation": "only feedback of a node's current incarnation is applied",
     "one_owner": "no discriminator is given to two nodes",
     "one_discriminator_each": "after the heal every member holds the discriminator that the hub says it owns",
-    "queues_bounded": "a node's tasks in hand and the jobs that wait stay within their named bounds",
+    "discriminator_kept": "a node that says HELLO with the discriminator it owns keeps it, also over a hub restart",
+    "queues_bounded": "the buffer, a node's tasks in hand and the jobs that wait stay within their named bounds",
     "credit_kept": "no node has more tasks in flight than its credit, and none that is gone has any",
     "dead_incarnations_silent": "a session that is over is sent no work, and what it says is answered with an error",
     "samples_stay": "no private sample is in any feedback, bit for bit",
@@ -24,7 +25,7 @@ INVARIANTS: Mapping[str, str] = {
     "version_advances": "after the heal the version grows at least every advance_within",
     "no_work_after_leave": "a node that has left is sent nothing more to do",
     "replay_equal": "at the end: a fresh hub core that is given the same events decides the same",
-    "no_starvation": "at the end: no running node's feedback went unmerged for starve_within, or four of its tasks",
+    "no_starvation": "after the heal every running node's feedback is merged every starve_within, or four of its tasks",
     "no_timer_outlives": "nothing happens to a process that is gone",
     "bytes_conserved": "at the end: bytes sent and duplicated = bytes received, dropped and in flight",
     "one_verdict_each": "at the end: every feedback that came to the hub has one verdict, or waits in the buffer",
@@ -67,6 +68,9 @@ SOMETIMES: tuple[str, ...] = (
     "partitioned_message",
     "completed",
 )
+
+
+Found = tuple[str, str, str]  # which invariant, who, what
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,9 @@
-"""Broken versions of the production cores, one defect each. Some invariant has to catch every one of them."""
+"""Broken versions of the hub, one defect each."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import itertools
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,32 +14,16 @@ from broker.admission import NormGuard
 from broker.buffer import FeedbackBuffer
 from broker.core import HubCore
 from broker.entrance import Entrance
-from broker.membership import Member, Membership, MemberState
+from broker.member import Member, MemberState
+from broker.membership import Membership
 from broker.ownership import Ownership
 from broker.training import Training
 from mdgan_edge.actors import Header, Received, Send
-from mdgan_edge.messages import AssignedDiscriminator, Bye, DiscriminatorId, Error, ErrorCode, Ping, Pong, Task
-from nodes.contact import Contact
-from nodes.core import NodeCore
-
-Mutant = Callable[[], Any]
+from mdgan_edge.messages import AssignedDiscriminator, Bye, DiscriminatorId, Error, ErrorCode, Ping, Task
+from tests.mutants.planting import always, broken, caught_by
 
 
-@contextmanager
-def broken(owner: Any, name: str, make: Callable[[Any], Any]) -> Iterator[None]:
-    """While inside, `owner.name` is what `make` makes of the true one."""
-    true = owner.__dict__[name]
-    setattr(owner, name, make(true))
-    try:
-        yield
-    finally:
-        setattr(owner, name, true)
-
-
-def always(value: Any) -> Callable[[Any], Any]:
-    return lambda _: lambda *_args, **_named: value
-
-
+@caught_by("applied_once")
 def no_deduplication() -> Any:
     def take_all(true: Any) -> Any:
         def refusal(member: Member, feedback: Any) -> Any:
@@ -66,10 +51,12 @@ def no_deduplication() -> Any:
     return both()
 
 
+@caught_by("staleness_bounded")
 def stale_feedback_is_merged() -> Any:
     return broken(admission, "refusal_by_age", always(None))
 
 
+@caught_by("applied_once")
 def feedback_is_counted_twice() -> Any:
     def twice(true: Any) -> Any:
         def take(self: FeedbackBuffer, *args: Any) -> Any:
@@ -83,10 +70,12 @@ def feedback_is_counted_twice() -> Any:
     return broken(FeedbackBuffer, "take", twice)
 
 
+@caught_by("dead_incarnations_silent")
 def a_lost_session_is_not_answered() -> Any:
     return broken(HubCore, "_no_session", always([]))
 
 
+@caught_by("dead_incarnations_silent")
 def the_session_is_not_looked_at() -> Any:
     def careless(true: Any) -> Any:
         def received(self: HubCore, event: Received, now: Any) -> Any:
@@ -100,10 +89,12 @@ def the_session_is_not_looked_at() -> Any:
     return broken(HubCore, "_received", careless)
 
 
+@caught_by("credit_kept")
 def credit_is_ignored() -> Any:
     return broken(schedule, "may_have_task", lambda _: lambda member, *_args: len(member.in_flight) < 40)
 
 
+@caught_by("weight_bounded")
 def the_quota_is_ignored() -> Any:
     def without(true: Any) -> Any:
         def refusal(self: Training, member: Member, message: Any) -> Any:
@@ -123,18 +114,22 @@ def the_quota_is_ignored() -> Any:
     return both()
 
 
+@caught_by("sound_feedback")
 def nothing_is_clipped() -> Any:
     return broken(NormGuard, "scale", always(1.0))
 
 
+@caught_by("sound_feedback")
 def anything_may_be_feedback() -> Any:
     return broken(admission, "refusal_by_content", always(None))
 
 
+@caught_by("weight_bounded")
 def staleness_has_no_weight() -> Any:
     return broken(steprule, "staleness_weight", always(1.5))
 
 
+@caught_by("no_work_after_leave")
 def leavers_are_still_given_work() -> Any:
     def deaf(true: Any) -> Any:
         def end(self: Membership, member: Member, state: MemberState, why: str) -> Any:
@@ -147,10 +142,12 @@ def leavers_are_still_given_work() -> Any:
     return broken(Membership, "end", deaf)
 
 
+@caught_by("credit_kept")
 def the_dead_keep_their_tasks() -> Any:
     return broken(Membership, "_take_back", always(0))
 
 
+@caught_by("no_starvation")
 def leases_never_lapse() -> Any:
     def endless(_: Any) -> Any:
         return lambda _self, _least: 10**15
@@ -166,6 +163,7 @@ def leases_never_lapse() -> Any:
     return both()
 
 
+@caught_by("version_by_one")
 def a_step_skips_a_version() -> Any:
     def skipping(true: Any) -> Any:
         def stepped(self: Training, result: Any) -> None:
@@ -177,14 +175,17 @@ def a_step_skips_a_version() -> Any:
     return broken(Training, "stepped", skipping)
 
 
+@caught_by("no_starvation")
 def suspects_are_never_trusted_again() -> Any:
     return broken(Membership, "_trust", always(None))
 
 
+@caught_by("version_advances")
 def nobody_is_ever_suspected() -> Any:
     return broken(Membership, "sweep", always([]))
 
 
+@caught_by("healthy_not_evicted")
 def everybody_is_soon_dead() -> Any:
     def hasty(true: Any) -> Any:
         def made(self: Membership, settings: Any) -> None:
@@ -196,48 +197,7 @@ def everybody_is_soon_dead() -> Any:
     return broken(Membership, "__init__", hasty)
 
 
-def a_node_greets_only_once() -> Any:
-    return broken(Contact, "greet_soon", lambda _: lambda self, _now: setattr(self, "_hello_at", 1 << 60))
-
-
-def a_node_is_patient_beyond_measure() -> Any:
-    return broken(NodeCore, "_greet_again", always([]))
-
-
-def no_heartbeats() -> Any:
-    def mute(true: Any) -> Any:
-        def keep_in_touch(self: NodeCore, now: Any) -> Any:
-            effects = true(self, now)
-            return [one for one in effects if not (isinstance(one, Send) and isinstance(one.message, Ping))]
-
-        return keep_in_touch
-
-    return broken(NodeCore, "_keep_in_touch", mute)
-
-
-def a_node_wakes_in_vain() -> Any:
-    return broken(NodeCore, "_keep_in_touch", always([]))
-
-
-def a_node_takes_what_it_cannot_hold() -> Any:
-    def greedy(_: Any) -> Any:
-        def task(self: NodeCore, task: Task) -> Any:
-            self.work.add(task)
-            return []
-
-        return task
-
-    def flooding(_: Any) -> Any:
-        return lambda member, *_args: len(member.in_flight) < 4
-
-    @contextmanager
-    def both() -> Iterator[None]:
-        with broken(NodeCore, "_task", greedy), broken(schedule, "may_have_task", flooding):
-            yield
-
-    return both()
-
-
+@caught_by("one_owner")
 def one_discriminator_for_all() -> Any:
     def one(_: Any) -> Any:
         return lambda _self, _node, _incarnation, _held: AssignedDiscriminator(DiscriminatorId("d1"), 0, action="init")
@@ -245,10 +205,12 @@ def one_discriminator_for_all() -> Any:
     return broken(Ownership, "assign", one)
 
 
+@caught_by("current_incarnation")
 def a_former_start_is_still_merged() -> Any:
     return broken(Entrance, "_fence", always(None))
 
 
+@caught_by("dead_incarnations_silent")
 def old_sessions_get_work() -> Any:
     def stale_header(true: Any) -> Any:
         def send(self: HubCore, member: Member, message: Any) -> Send:
@@ -262,6 +224,7 @@ def old_sessions_get_work() -> Any:
     return broken(HubCore, "_send", stale_header)
 
 
+@caught_by("version_advances")
 def feedback_is_forgotten() -> Any:
     def forgetful(true: Any) -> Any:
         def admit(self: Training, member: Member, message: Any, now: Any) -> Any:
@@ -275,10 +238,12 @@ def feedback_is_forgotten() -> Any:
     return broken(Training, "admit", forgetful)
 
 
+@caught_by("version_advances")
 def old_feedback_is_never_waited_for_and_never_taken() -> Any:
     return broken(steprule, "_why_wait", always(steprule.Reason.SHORT))
 
 
+@caught_by("exits_explained")
 def a_hub_that_says_superseded_to_everybody() -> Any:
     def stern(true: Any) -> Any:
         def refuse(self: Entrance, sender: Any, hello: Any, door: Any) -> Any:
@@ -291,17 +256,7 @@ def a_hub_that_says_superseded_to_everybody() -> Any:
     return broken(Entrance, "_refusal", stern)
 
 
-def a_node_hangs_up_on_pong() -> Any:
-    def touchy(true: Any) -> Any:
-        def received(self: NodeCore, header: Any, message: Any, now: Any) -> Any:
-            assert not isinstance(message, Pong), "a pong"
-            return true(self, header, message, now)
-
-        return received
-
-    return broken(NodeCore, "_received", touchy)
-
-
+@caught_by("no_work_after_leave")
 def goodbyes_are_lost() -> Any:
     def deaf(true: Any) -> Any:
         def from_member(self: HubCore, member: Member, message: Any, now: Any) -> Any:
@@ -312,50 +267,54 @@ def goodbyes_are_lost() -> Any:
     return broken(HubCore, "_from_member", deaf)
 
 
-def a_node_answers_with_its_samples() -> Any:
-    """Only to be seen where there are samples: at fidelity `full`."""
-    from nodes.trainer import NodeTrainer  # loads torch, which the others need not
+@caught_by("replay_equal")
+def task_numbers_go_on_from_another_hub() -> Any:
+    numbers = itertools.count(1)
 
-    def frank(true: Any) -> Any:
-        def train(self: NodeTrainer, task: Task) -> Any:
-            trained = true(self, task)
-            mine = self._x[: task.x_g.shape[0]].contiguous().numpy().tobytes()
-            return replace(trained, feedback=replace(trained.feedback, data=mine))
+    def give(true: Any) -> Any:
+        def give_task(self: Training, *args: Any) -> Any:
+            self._next_task = next(numbers)
+            return true(self, *args)
 
-        return train
+        return give_task
 
-    return broken(NodeTrainer, "_train", frank)
+    return broken(Training, "_give_task", give)
 
 
-MUTANTS: tuple[Mutant, ...] = (
-    no_deduplication,
-    stale_feedback_is_merged,
-    feedback_is_counted_twice,
-    a_lost_session_is_not_answered,
-    the_session_is_not_looked_at,
-    credit_is_ignored,
-    the_quota_is_ignored,
-    nothing_is_clipped,
-    anything_may_be_feedback,
-    staleness_has_no_weight,
-    leavers_are_still_given_work,
-    the_dead_keep_their_tasks,
-    leases_never_lapse,
-    a_step_skips_a_version,
-    suspects_are_never_trusted_again,
-    everybody_is_soon_dead,
-    a_node_greets_only_once,
-    a_node_is_patient_beyond_measure,
-    no_heartbeats,
-    a_node_wakes_in_vain,
-    a_node_takes_what_it_cannot_hold,
-    one_discriminator_for_all,
-    a_former_start_is_still_merged,
-    old_sessions_get_work,
-    feedback_is_forgotten,
-    old_feedback_is_never_waited_for_and_never_taken,
-    a_hub_that_says_superseded_to_everybody,
-    a_node_hangs_up_on_pong,
-    goodbyes_are_lost,
-    nobody_is_ever_suspected,
-)
+@caught_by("one_verdict_each")
+def refusals_are_not_counted() -> Any:
+    return broken(HubCore, "_count", always(None))
+
+
+@caught_by("discriminator_kept")
+def nobody_is_believed_to_hold_its_own() -> Any:
+    return broken(Ownership, "_is_mine", always(False))
+
+
+@caught_by("healthy_not_evicted")
+def signs_of_life_do_not_count() -> Any:
+    return broken(Membership, "heard", always(None))
+
+
+@caught_by("queues_bounded")
+def feedback_piles_up() -> Any:
+    """The step never comes, and the quota is no limit."""
+
+    @contextmanager
+    def both() -> Iterator[None]:
+        with the_quota_is_ignored(), broken(steprule, "decide", always(steprule.WAIT[steprule.Reason.SHORT])):
+            yield
+
+    return both()
+
+
+@caught_by("exits_explained")
+def a_hub_that_sends_everybody_home() -> Any:
+    def tired(true: Any) -> Any:
+        def from_member(self: HubCore, member: Member, message: Any, now: Any) -> Any:
+            effects = true(self, member, message, now)
+            return [*effects, self._send(member, Bye("completed"))] if isinstance(message, Ping) else effects
+
+        return from_member
+
+    return broken(HubCore, "_from_member", tired)

@@ -1,0 +1,77 @@
+"""Sessions, as they were seen on the wire: who was welcomed as what, and what became of those that are over.
+
+Functions over the ledger: they write down what was said and yield what should not have been.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from broker.greeting import RunFacts
+from mdgan_edge.actors import Effect, Received, Send
+from mdgan_edge.messages import AssignedDiscriminator, ByeAck, Error, Hello, NodeId, Task, Welcome
+from sim.invariants.ledger import Given, Ledger
+from sim.invariants.names import Found
+
+
+def answered(ledger: Ledger, facts: RunFacts, event: Received, effects: Sequence[Effect]) -> Iterator[Found]:
+    """The hub has handled something other than HELLO: if its session is over, it has to be told so."""
+    node, session = event.sender.node, event.header.session
+    if event.header.epoch == facts.epoch and ledger.sessions.get(node) == session:
+        return
+    answers = [one.message for one in effects if isinstance(one, Send) and one.to == event.sender]
+    if not any(isinstance(answer, Error | ByeAck) for answer in answers):
+        what = f"{type(event.message).__name__} of epoch {event.header.epoch}, session {session} was taken for valid"
+        yield "dead_incarnations_silent", node, what
+
+
+def greeted(ledger: Ledger, facts: RunFacts, node: NodeId, hello: Hello, effects: Sequence[Effect]) -> Iterator[Found]:
+    """The hub has answered a HELLO."""
+    welcomes = [one for one in effects if isinstance(one, Send) and isinstance(one.message, Welcome)]
+    for effect in welcomes:
+        assert isinstance(effect.message, Welcome)
+        if effect.to.node == node:
+            yield from _welcomed(ledger, facts, node, hello, effect.message.discriminator)
+            ledger.sessions[node] = effect.header.session
+
+
+def _welcomed(
+    ledger: Ledger, facts: RunFacts, node: NodeId, hello: Hello, assigned: AssignedDiscriminator
+) -> Iterator[Found]:
+    before = ledger.incarnations.get(node)
+    ledger.rejoined += before == hello.incarnation
+    if before is not None and hello.incarnation < before:
+        yield "current_incarnation", node, f"incarnation {hello.incarnation} was let in after {before}"
+    ledger.incarnations[node] = hello.incarnation
+    ledger.left.discard(node)
+    yield from _kept(ledger, facts, node, hello, assigned)
+    ledger.assigned[node] = (assigned.discriminator_id, assigned.hop)
+    owner = ledger.owners.setdefault(assigned.discriminator_id, node)
+    if owner != node:
+        yield "one_owner", node, f"{assigned.discriminator_id} is {owner}'s"
+
+
+def _kept(
+    ledger: Ledger, facts: RunFacts, node: NodeId, hello: Hello, assigned: AssignedDiscriminator
+) -> Iterator[Found]:
+    held = hello.discriminator
+    if held is None or hello.run_id != facts.run_id or held.architecture != facts.architecture:
+        return
+    if (held.discriminator_id, held.hop) == ledger.assigned.get(node) and assigned.action != "keep":
+        what = f"it holds {held.discriminator_id}, hop {held.hop}, and was told to {assigned.action} another"
+        yield "discriminator_kept", node, what
+
+
+def given(ledger: Ledger, send: Send, task: Task) -> Iterator[Found]:
+    """The hub sends a task."""
+    node, session = send.to.node, ledger.sessions.get(send.to.node)
+    if session is None or session != send.header.session:
+        what = f"task {task.task_id} went to session {send.header.session}, the current one is {session}"
+        yield "dead_incarnations_silent", node, what
+        return
+    if node in ledger.left:
+        yield "no_work_after_leave", node, f"task {task.task_id} was sent to it"
+    if task.version != ledger.version:
+        what = f"task {task.task_id} is of version {task.version}, the hub is at {ledger.version}"
+        yield "version_by_one", node, what
+    ledger.given[task.task_id] = Given(node, session, ledger.incarnations[node], task.version)

@@ -1,0 +1,59 @@
+"""A verdict is true only where something was looked at: a run that could not show it says null."""
+
+from __future__ import annotations
+
+import pytest
+from msgspec.structs import replace
+
+from mdgan_edge.actors import JobDone
+from mdgan_edge.messages import Tensor
+from nodes.jobs import Train, Trained
+from sim.invariants.liveness import MEMBERS, NAMES
+from sim.play import plan_run, play
+from sim.scenario.quantities import Duration
+from sim.scenario.reading import find_scenario
+from sim.scenario.values import Expect, Heal, S
+from sim.trace import label
+from tests.node_world import task
+
+EXPECT = Expect(rejoin_within=Duration(2 * S), advance_within=Duration(3 * S), starve_within=Duration(4 * S))
+
+
+def unknown(seconds: int, heal: int | None = 0, **settings: object) -> set[str]:
+    """What a calm run of so many seconds leaves open, beside what only other runs look at."""
+    scenario = replace(
+        find_scenario("calm"),
+        duration=Duration(seconds * S),
+        expect=EXPECT,
+        heal=None if heal is None else Heal(at=Duration(heal * S)),
+        settings={"training.steps": 10_000},
+    )
+    verdicts = play(plan_run(scenario, 0, None, settings)).checks.verdicts()
+    assert False not in verdicts.values()
+    return {name for name, verdict in verdicts.items() if verdict is None} - {"replay_equal", "samples_stay"}
+
+
+def test_before_anybody_had_time_to_come_back_nothing_is_known_of_liveness() -> None:
+    assert unknown(seconds=1) == set(NAMES)
+
+
+def test_without_a_heal_nothing_is_promised() -> None:
+    assert unknown(seconds=12, heal=None) == set(NAMES)
+
+
+def test_members_are_known_of_before_there_was_time_to_advance_or_to_starve() -> None:
+    assert unknown(seconds=4) == NAMES - MEMBERS
+
+
+def test_all_is_known_after_long_enough() -> None:
+    assert unknown(seconds=12) == set()
+
+
+def test_where_nobody_trains_for_want_of_a_quorum_nothing_is_known_of_the_version() -> None:
+    assert unknown(seconds=12, **{"hub.nodes_min": 9}) == {"version_advances", "no_starvation"}
+
+
+@pytest.mark.parametrize("loss", [0.25, 0.25000000000000006])
+def test_the_digest_knows_what_a_job_has_computed_to_the_last_bit(loss: float) -> None:
+    done = JobDone(Train(task(1)), Trained(task(1), Tensor("f32", (1,), b"", 1.0), loss, 0.5, 1.0, 1))
+    assert label(done) == f"done Train {loss!r} 0.5"
