@@ -25,13 +25,16 @@ class NormGuard:
         self._sorted: list[float] = []
 
     def scale(self, norm: float) -> float:
-        """1, or what brings `norm` down to factor times median. Remembers the norm as clipped."""
-        if self._factor == 0:
+        """1, or what brings `norm` down to factor times median. Remembers the norm as clipped.
+
+        Feedback of norm 0 is of a node that knew no label of the batch, or has vanished; it says nothing of a size.
+        """
+        if self._factor == 0 or norm == 0:
             return 1.0
         limit = math.inf
         if len(self._sorted) >= NORMS_MIN:
             median = self._sorted[len(self._sorted) // 2]
-            limit = self._factor * median or math.inf  # a median of 0 says nothing, and would stay for ever
+            limit = self._factor * median
         self._remember(min(norm, limit))
         return limit / norm if norm > limit else 1.0
 

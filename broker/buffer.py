@@ -83,14 +83,14 @@ def _step(
 ) -> Step:
     given = [entry.contribution for entry in merged]
     alphas = [steprule.staleness_weight(training, version - one.version) for one in given]
-    weights = [alpha * omega(one.node) for one, alpha in zip(given, alphas, strict=True)]
+    parts = [alpha * omega(one.node) for one, alpha in zip(given, alphas, strict=True)]
     weighed = tuple(
-        Contribution(one.task_id, one.node, one.version, one.index, weight * one.weight, one.feedback)
-        for one, weight in zip(given, weights, strict=True)
+        Contribution(one.task_id, one.node, one.version, one.index, part * one.weight, one.feedback, part, one.labels)
+        for one, part in zip(given, parts, strict=True)
     )
     scale = steprule.lr_scale(training, len(merged), live, alphas)
     kept_from = Version(max(oldest, version + 1 - training.staleness_max))  # what is older could only be stale
-    return Step(version, weighed, sum(weights), scale, kept_from)
+    return Step(version, weighed, sum(parts), scale, kept_from)
 
 
 def _stale(entry: Entry, training: TrainingSettings, version: Version) -> bool:

@@ -115,6 +115,7 @@ def node_terms(settings: Settings) -> NodeTerms:
         lr=training.lr_discriminator,
         betas=(training.beta1, training.beta2),
         gradient_penalty=training.gradient_penalty,
+        label_aware=training.label_aware,
     )
 
 

@@ -37,7 +37,11 @@ class BatchesMade(msgspec.Struct, frozen=True, gc=False):
 
 
 class Contribution(msgspec.Struct, frozen=True, gc=False):
-    """One admitted feedback: the answer to `task_id`, on batch `index` of `version`; weighs alpha(s) times clipping."""
+    """One admitted feedback: the answer to `task_id`, on batch `index` of `version`.
+
+    `weight`: alpha(s) omega times clipping; `part`: alpha(s) omega, its part of the divisor; `labels`: the classes its
+    node judges, None for all.
+    """
 
     task_id: TaskId
     node: NodeId
@@ -45,13 +49,15 @@ class Contribution(msgspec.Struct, frozen=True, gc=False):
     index: int
     weight: float
     feedback: Tensor
+    part: float = 1.0
+    labels: tuple[int, ...] | None = None
 
 
 class Step(msgspec.Struct, frozen=True, gc=False):
     """Take the generator from `version` to the next.
 
     `contributions` are ordered by (version, index, node), which is rank order within a batch; their sum is divided by
-    `divisor`. Snapshots older than `oldest` are not needed any more.
+    `divisor`, the sum of their parts. Snapshots older than `oldest` are not needed any more.
     """
 
     version: Version

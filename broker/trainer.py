@@ -28,7 +28,7 @@ from broker.jobs import (
 )
 from mdgan_edge.data.grid import save_grid
 from mdgan_edge.errors import DataError
-from mdgan_edge.gan.generator import GeneratorState, JudgedBatch
+from mdgan_edge.gan.generator import GeneratorState, JudgedBatch, NodeFeedback
 from mdgan_edge.gan.saved import generator_file
 from mdgan_edge.gan.scores import Scorer, Scores
 from mdgan_edge.gan.tensors import to_torch, to_wire
@@ -135,7 +135,8 @@ class HubTrainer:
 def judged_batches(contributions: Sequence[Contribution]) -> list[JudgedBatch]:
     """Contributions, sorted by (version, index, node), as the generator takes them: one entry per batch."""
     grouped = groupby(contributions, key=lambda one: (one.version, one.index))
-    return [
-        JudgedBatch(version, index, [(one.weight, to_torch(one.feedback)) for one in group])
-        for (version, index), group in grouped
-    ]
+    return [JudgedBatch(version, index, [_node_feedback(one) for one in group]) for (version, index), group in grouped]
+
+
+def _node_feedback(one: Contribution) -> NodeFeedback:
+    return NodeFeedback(to_torch(one.feedback), one.weight, one.part, one.labels)

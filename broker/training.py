@@ -138,8 +138,11 @@ class Training:
             return refused
         scale = self._norms.scale(message.feedback.norm)
         self.clipped += scale < 1
-        contribution = Contribution(task.task_id, member.node, task.version, task.index, scale, message.feedback)
-        self._buffer.add(Entry(contribution, message.loss_d, message.loss_g), now)
+        judges = member.labels if self._settings.label_aware else None
+        given = Contribution(
+            task.task_id, member.node, task.version, task.index, scale, message.feedback, labels=judges
+        )
+        self._buffer.add(Entry(given, message.loss_d, message.loss_g), now)
         return None
 
     def _refusal_by_standing(self, member: Member, message: Feedback) -> Verdict | None:

@@ -84,7 +84,10 @@ class ModelSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class NodeTerms(msgspec.Struct, frozen=True, gc=False):
-    """What a node must know to train its discriminator; the hub dictates it in WELCOME."""
+    """What a node must know to train its discriminator; the hub dictates it in WELCOME.
+
+    `label_aware`: a node that has said which labels its shard holds judges samples of these labels only.
+    """
 
     model: ModelSettings
     seed: int
@@ -93,6 +96,7 @@ class NodeTerms(msgspec.Struct, frozen=True, gc=False):
     lr: float
     betas: tuple[float, float]
     gradient_penalty: float
+    label_aware: bool = False
 
 
 class HeldDiscriminator(msgspec.Struct, frozen=True, gc=False):

@@ -184,7 +184,7 @@ class NodeCore:
         facts = {"run_id": welcome.run_id, "discriminator": welcome.discriminator.discriminator_id, "kept": keep}
         note = Note("welcomed", greeting.welcome_text(again, keep), facts)
         self.phase = Phase.PREPARING
-        job = jobs.prepare(welcome, fresh=not keep)
+        job = jobs.prepare(welcome, not keep, self.facts.labels)
         if job == self._preparing:
             return [note]
         self._preparing = job
@@ -275,7 +275,7 @@ class NodeCore:
     def _diverged(self) -> list[Effect]:
         assert self.welcome is not None
         why = "a loss or gradient is not finite; going on with a fresh discriminator (is the learning rate too high?)"
-        self._preparing = jobs.prepare(self.welcome, fresh=True)
+        self._preparing = jobs.prepare(self.welcome, True, self.facts.labels)
         return [Note("diverged", why, level="warning"), Run(self._preparing)]
 
     # --- leaving --------------------------------------------------------------------------------------------------

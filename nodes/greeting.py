@@ -37,7 +37,7 @@ class NodeFacts:
     public_key: str  # for texts
     shard_size: int
     image_shape: tuple[int, int, int]  # (channels, height, width)
-    labels: tuple[int, ...] | None
+    labels: tuple[int, ...] | None  # what the hub is told; None if withheld or none
     label_max: int | None  # the highest label of the shard; None if it has none
     model: str | None
     death_timeout_s: float

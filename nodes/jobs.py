@@ -8,13 +8,17 @@ from mdgan_edge.messages import DiscriminatorId, Feedback, HeldDiscriminator, No
 
 
 class Prepare(msgspec.Struct, frozen=True, gc=False):
-    """Hold this discriminator: keep the one at hand, or make a seeded fresh one."""
+    """Hold this discriminator: keep the one at hand, or make a seeded fresh one.
+
+    `labels`: the classes whose samples are judged, whatever discriminator it is; None for all.
+    """
 
     run_id: str
     discriminator_id: DiscriminatorId
     hop: int
     fresh: bool
     terms: NodeTerms
+    labels: tuple[int, ...] | None = None
 
 
 class Prepared(msgspec.Struct, frozen=True, gc=False):
@@ -52,10 +56,11 @@ NodeJob = Prepare | Train | Save
 NodeResult = Prepared | Trained | Saved
 
 
-def prepare(welcome: Welcome, fresh: bool) -> Prepare:
-    """What the hub's WELCOME asks of the trainer."""
-    assigned = welcome.discriminator
-    return Prepare(welcome.run_id, assigned.discriminator_id, assigned.hop, fresh, welcome.terms)
+def prepare(welcome: Welcome, fresh: bool, labels: tuple[int, ...] | None) -> Prepare:
+    """What the hub's WELCOME asks of the trainer of a node that has said that its shard holds `labels`."""
+    assigned, terms = welcome.discriminator, welcome.terms
+    judged = labels if terms.label_aware else None
+    return Prepare(welcome.run_id, assigned.discriminator_id, assigned.hop, fresh, terms, judged)
 
 
 def answer(result: Trained, held: HeldDiscriminator) -> Feedback:

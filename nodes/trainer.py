@@ -32,6 +32,7 @@ class NodeTrainer:
         self._saved = read_discriminator(file) if file is not None else None
         self._run_id = ""
         self._name: tuple[DiscriminatorId, int] = (DiscriminatorId(""), 0)
+        self._labels: tuple[int, ...] | None = None
         self.state: DiscriminatorState | None = None
 
     @property
@@ -53,7 +54,7 @@ class NodeTrainer:
                 assert_never(job)
 
     def _prepare(self, job: Prepare) -> Prepared:
-        self._run_id, self._name = job.run_id, (job.discriminator_id, job.hop)
+        self._run_id, self._name, self._labels = job.run_id, (job.discriminator_id, job.hop), job.labels
         if job.fresh or self.state is None:
             self.state = DiscriminatorState(job.terms, self._node)
             if not job.fresh:
@@ -77,7 +78,8 @@ class NodeTrainer:
         x_d, x_g = to_torch(task.x_d), to_torch(task.x_g)  # (B, C, H, W)
         y_d = None if task.y_d is None else to_torch(task.y_d)  # (B,)
         y_g = None if task.y_g is None else to_torch(task.y_g)
-        judged = self.state.judge(self.state.real_batch(self._x, self._y), x_d, y_d, x_g, y_g, task.steps)
+        real = self.state.real_batch(self._x, self._y)
+        judged = self.state.judge(real, x_d, y_d, x_g, y_g, task.steps, self._labels)
         feedback = to_wire(judged.feedback) if judged.finite else None
         seconds = time.perf_counter() - started
         return Trained(task, feedback, judged.loss_d, judged.loss_g, seconds, self.state.tasks)

@@ -38,6 +38,9 @@ class Bodies(Protocol):
     def shard_size(self, node: NodeId) -> int:
         """How many images the node holds."""
 
+    def labels(self, node: NodeId) -> tuple[int, ...] | None:
+        """The classes the node says it holds; None if it names none."""
+
     def secrets(self, node: NodeId) -> frozenset[bytes]:
         """The node's private samples as they would lie in a float32 tensor; empty where it has none to lose."""
 
@@ -70,6 +73,9 @@ class Tokens:
 
     def shard_size(self, node: NodeId) -> int:  # noqa: ARG002
         return SHARD_SIZE
+
+    def labels(self, node: NodeId) -> tuple[int, ...] | None:  # noqa: ARG002
+        return None  # the model has no classes
 
     def secrets(self, node: NodeId) -> frozenset[bytes]:  # noqa: ARG002
         return frozenset()

@@ -112,6 +112,9 @@ class Full:
     def shard_size(self, node: NodeId) -> int:
         return len(self._shard(node))
 
+    def labels(self, node: NodeId) -> tuple[int, ...] | None:
+        return None if self.settings.node.withhold_labels else (self._shard(node).labels or None)
+
     def secrets(self, node: NodeId) -> frozenset[bytes]:
         return frozenset(image.tobytes() for image in to_unit(self._shard(node).x))
 

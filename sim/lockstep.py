@@ -9,7 +9,6 @@ from __future__ import annotations
 import random
 from collections import deque
 from collections.abc import Mapping
-from typing import Any
 
 from broker.core import HubCore
 from broker.greeting import RunFacts
@@ -91,7 +90,7 @@ class Lockstep:
 
 
 def _facts(node: NodeId, shard: Images, model: str) -> NodeFacts:
-    known: dict[str, Any] = {"labels": shard.labels, "label_max": None if shard.y is None else shard.classes - 1}
+    labels = shard.labels or None
     return NodeFacts(
         node=node,
         incarnation=Incarnation(1),
@@ -100,7 +99,8 @@ def _facts(node: NodeId, shard: Images, model: str) -> NodeFacts:
         public_key="",
         shard_size=len(shard),
         image_shape=shard.shape,
+        labels=labels,
+        label_max=max(labels) if labels else None,
         model=model,
         death_timeout_s=3600.0,
-        **known,
     )

@@ -204,7 +204,7 @@ class World:
             public_key="",
             shard_size=self.bodies.shard_size(machine.name),
             image_shape=self.bodies.image_shape,
-            labels=None,
+            labels=self.bodies.labels(machine.name),
             label_max=self.settings.model.classes - 1 if self.settings.model.classes else None,
             model=None,
             death_timeout_s=self.settings.node.death_timeout_s,

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from broker.admission import NORMS_KEPT, NORMS_MIN, NormGuard, refusal_by_age
 from mdgan_edge.messages import Verdict, Version
+from sim.invariants.ledger import Norms
 
 
 def test_nothing_is_clipped_before_there_is_a_median() -> None:
@@ -40,6 +41,13 @@ def test_vanished_feedback_does_not_silence_what_comes_after_it() -> None:
     assert guard.scale(1.0) == 1.0
 
 
+def test_nodes_that_knew_no_label_of_their_batch_do_not_pull_the_median_down() -> None:
+    guard = NormGuard(2.0)
+    for _ in range(NORMS_MIN):
+        assert [guard.scale(norm) for norm in (0.0, 0.0, 3.0, 0.0)] == [1.0] * 4
+    assert [guard.scale(norm) for norm in (6.0, 12.0)] == [1.0, 0.5]
+
+
 def test_a_factor_of_zero_never_clips() -> None:
     guard = NormGuard(0.0)
     assert [guard.scale(norm) for norm in [1.0] * NORMS_MIN + [1e9]] == [1.0] * (NORMS_MIN + 1)
@@ -52,6 +60,14 @@ def test_a_scale_is_never_above_one_and_always_a_number(norms: list[float], fact
         scale = guard.scale(norm)
         assert 0 <= scale <= 1
         assert math.isfinite(scale * norm)
+
+
+@given(st.lists(st.one_of(st.just(0.0), st.floats(1e-6, 1e6)), max_size=200), st.floats(1.0, 4.0))
+def test_the_checkers_of_the_virtual_world_reckon_the_same_bound(norms: list[float], factor: float) -> None:
+    guard, books = NormGuard(factor), Norms(factor)
+    for norm in norms:
+        assert guard.scale(norm) * norm == pytest.approx(min(norm, books.bound()), rel=1e-12)
+        books.admit(norm)
 
 
 @pytest.mark.parametrize(("version", "verdict"), [(10, None), (8, None), (7, Verdict.STALE)])

@@ -65,7 +65,7 @@ def test_the_weight_is_alpha_times_clipping_and_the_divisor_knows_no_clipping() 
         settings(), Version(5), live=2, oldest=Version(0), omega=alike
     )
     contributions = (
-        Contribution(TaskId(1), ALICE, Version(4), 0, 0.05, gradient()),
+        Contribution(TaskId(1), ALICE, Version(4), 0, 0.05, gradient(), part=0.5),
         Contribution(TaskId(2), BOB, Version(5), 0, 1.0, gradient()),
     )
     assert taken.step == Step(Version(5), contributions, 1.5, 1.0, Version(4))

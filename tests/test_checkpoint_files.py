@@ -9,7 +9,7 @@ import torch
 
 from broker.checkpoint_files import KEPT, checkpoint_files, newest_checkpoint, write_checkpoint
 from mdgan_edge.errors import DataError
-from mdgan_edge.gan.generator import GeneratorState, JudgedBatch
+from mdgan_edge.gan.generator import GeneratorState, JudgedBatch, NodeFeedback
 from mdgan_edge.messages import ModelSettings, Version
 from mdgan_edge.settings import TrainingSettings
 
@@ -28,7 +28,7 @@ def stepped(one: GeneratorState, steps: int) -> list[torch.Tensor]:
         images, _ = one.make_batch(0)
         rng = torch.Generator().manual_seed(one.version)
         feedback = torch.randn(images.shape, generator=rng)
-        one.step([JudgedBatch(one.version, 0, [(1.0, feedback)])], 1.0, 1.0, one.version)
+        one.step([JudgedBatch(one.version, 0, [NodeFeedback(feedback)])], 1.0, 1.0, one.version)
         made.append(images)
     return made
 

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 import torch
 
-from mdgan_edge.gan.discriminator import DiscriminatorState
+from mdgan_edge.gan.discriminator import DiscriminatorState, Judged
 from mdgan_edge.gan.losses import discriminator_loss, generator_loss
 from mdgan_edge.gan.tensors import to_torch, to_wire
 from mdgan_edge.messages import ModelSettings, NodeId, NodeTerms, Tensor
@@ -114,6 +114,70 @@ def test_two_nodes_begin_with_different_weights_and_one_node_always_with_the_sam
     assert same_bits(one, again)
     assert not same_bits(one, other)
     assert same_bits(one, DiscriminatorState(TERMS, NodeId("bob"), seed_node=ANN).module.state_dict())
+
+
+# --- label-aware judging ----------------------------------------------------------------------------------------------
+
+Y = torch.tensor([0, 2, 1, 2])
+
+
+def judge(labels: tuple[int, ...] | None, loss: str = TERMS.loss) -> tuple[Judged, DiscriminatorState]:
+    state = DiscriminatorState(terms(loss), ANN)
+    return state.judge(REAL, X_D[0], Y, X_G[0], Y, 2, labels), state
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_a_node_that_knows_every_label_judges_as_if_it_were_not_asked_bit_for_bit(loss: str) -> None:
+    (aware, knowing), (plain, blind) = judge((0, 1, 2, 7), loss), judge(None, loss)
+    assert torch.equal(aware.feedback, plain.feedback)
+    assert (aware.loss_d, aware.loss_g) == (plain.loss_d, plain.loss_g)
+    assert same_bits(knowing.tensors(), blind.tensors())
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_feedback_on_samples_of_other_labels_is_exactly_zero(loss: str) -> None:
+    feedback = judge((0, 1), loss)[0].feedback
+    assert [bool(row.any()) for row in feedback] == [True, False, True, False]
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_samples_of_other_labels_change_nothing_that_a_discriminator_learns(loss: str) -> None:
+    state = DiscriminatorState(terms(loss), ANN)
+    state.judge(REAL, X_D[0], Y, X_G[0], Y, 2, (0, 1))
+    other = torch.where((Y == 2)[:, None, None, None], images(9)[0], X_D[0])
+    twin = DiscriminatorState(terms(loss), ANN)
+    twin.judge(REAL, other, Y, X_G[0], Y, 2, (0, 1))
+    assert same_bits(state.tensors(), twin.tensors())
+    assert not same_bits(state.tensors(), judge(None, loss)[1].tensors())
+
+
+def test_what_a_sample_is_told_does_not_depend_on_how_many_others_the_node_knows() -> None:
+    state = DiscriminatorState(terms("hinge"), ANN)
+    state.judge(REAL, *X_D, *X_G, 1)
+
+    def told(labels: tuple[int, ...] | None) -> torch.Tensor:
+        twin = copy.deepcopy(state)
+        return twin.judge(REAL, X_D[0], Y, X_G[0], Y, 0, labels).feedback  # no step: all judge with the same weights
+
+    torch.testing.assert_close(told((0,))[0], told(None)[0])
+    torch.testing.assert_close(told((0, 1))[[0, 2]], told(None)[[0, 2]])
+
+
+def test_a_node_that_knows_no_label_of_a_batch_learns_nothing_and_answers_with_zeros() -> None:
+    judged, state = judge((7,))
+    assert not judged.feedback.any()
+    assert judged.feedback.shape == X_G[0].shape
+    assert (judged.loss_d, judged.loss_g, judged.finite, state.tasks) == (0.0, 0.0, True, 1)
+    assert same_bits(state.tensors(), DiscriminatorState(TERMS, ANN).tensors())
+
+
+def test_without_labels_of_the_batch_all_of_it_is_judged() -> None:
+    unconditional = msgspec.structs.replace(TERMS, model=msgspec.structs.replace(MODEL, classes=0))
+    aware, plain = (
+        DiscriminatorState(unconditional, ANN).judge((REAL[0], None), X_D[0], None, X_G[0], None, 1, labels)
+        for labels in ((7,), None)
+    )
+    assert torch.equal(aware.feedback, plain.feedback)
 
 
 # --- real samples -----------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from sim.invariants.names import SOMETIMES
 from sim.play import Played, plan_run, play
 from sim.scenario.reading import find_scenario, read_scenario, shipped
+from tests.mutants.hub import labels_are_forgotten
 from tests.mutants.nodes import a_node_answers_with_its_samples
 
 SEEDS = 200  # of the suite; `make test-long` takes more
@@ -88,3 +89,24 @@ def test_with_real_images_a_node_that_sends_its_own_is_caught_and_a_true_one_is_
     with a_node_answers_with_its_samples():
         (violation,) = play(plan).checks.violations
     assert (violation.invariant, violation.what) == ("samples_stay", "sample 0 of its feedback is a private one")
+
+
+SKEWED = {
+    "mode": "async",
+    "training.steps": 12,
+    "training.batch_size": 4,
+    "training.label_aware": True,
+    "model.name": "mlp",
+    "hub.data": "none",
+    "swarm.shards": "labels=5",
+}
+
+
+def test_where_each_node_knows_some_classes_only_its_feedback_counts_for_these_in_bad_weather_too() -> None:
+    plan = plan_run(replace(find_scenario("churn"), nodes=4), 0, "full", SKEWED)
+    true = play(plan)
+    assert_nothing_violated(true)
+    assert true.checks.verdicts()["judged_as_said"] is True
+    with labels_are_forgotten():
+        (violation,) = play(plan).checks.violations
+    assert violation.invariant == "judged_as_said"

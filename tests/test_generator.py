@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from mdgan_edge.errors import DataError
-from mdgan_edge.gan.generator import GeneratorState, JudgedBatch, latent_batch, sample_images
+from mdgan_edge.gan.generator import GeneratorState, JudgedBatch, NodeFeedback, latent_batch, merge, sample_images
 from mdgan_edge.gan.saved import FORMAT, generator_file, load_generator
 from mdgan_edge.messages import ModelSettings, Version
 from mdgan_edge.settings import TrainingSettings
@@ -30,16 +30,17 @@ def feedback(seed: int) -> torch.Tensor:
 
 
 def judged(version: int, index: int, *feedbacks: tuple[float, torch.Tensor]) -> JudgedBatch:
-    return JudgedBatch(Version(version), index, feedbacks)
+    given = [NodeFeedback(one, weight) for weight, one in feedbacks]
+    return JudgedBatch(Version(version), index, given)
 
 
 def gradient_by_hand(module: nn.Module, batches: list[JudgedBatch]) -> dict[str, torch.Tensor]:
     """Sum over batches and feedbacks of weight·J^T F, one backward each, through a copy of `module`."""
     module = copy.deepcopy(module).train()
     for batch in batches:
-        for weight, one in batch.feedbacks:
+        for one in batch.feedbacks:
             z, y = latent_batch(MODEL, TRAINING.batch_size, TRAINING.seed, batch.version, batch.index)
-            module(z, y).backward(weight * one)
+            module(z, y).backward(one.weight * one.feedback)
     return {name: parameter.grad for name, parameter in module.named_parameters() if parameter.grad is not None}
 
 
@@ -149,6 +150,64 @@ def test_the_first_step_is_as_long_as_the_scaled_learning_rate(lr_scale: float) 
     state.step([judged(0, 0, (1.0, feedback(1)))], 1.0, lr_scale, oldest=Version(0))
     moved = max(float((value.detach() - before[name]).abs().max()) for name, value in state.module.named_parameters())
     assert moved == pytest.approx(0.05 * lr_scale, rel=1e-3)  # Adam's first step has the length of its rate
+
+
+# --- label-aware judging ----------------------------------------------------------------------------------------------
+
+Y = torch.tensor([0, 1, 2, 1])
+
+
+def column(*values: float) -> torch.Tensor:
+    """Feedback (4, 1, 1, 1) on samples of the classes Y."""
+    return torch.tensor(values, dtype=torch.float32).reshape(4, 1, 1, 1)
+
+
+def test_each_sample_is_averaged_over_those_who_judge_it() -> None:
+    fresh = NodeFeedback(column(1, 2, 0, 4), 1.0, 1.0, (0, 1))
+    stale = NodeFeedback(column(0, 8, 0, 16), 0.5, 0.5, (1,))
+    merged = merge([fresh, stale], Y, divisor=3.0)  # another 1.5 was merged on other batches
+    expected = [
+        1 / 3 * 1.5 / 1,  # the fresh one alone
+        (2 + 0.5 * 8) / 3 * 1.5 / 1.5,  # both
+        0,  # nobody
+        (4 + 0.5 * 16) / 3 * 1.5 / 1.5,
+    ]
+    torch.testing.assert_close(merged, column(*expected))
+
+
+def test_a_batch_of_which_nobody_knows_a_label_has_no_gradient_and_is_still_a_number() -> None:
+    batch = JudgedBatch(Version(0), 0, [NodeFeedback(torch.zeros(SHAPE), labels=(9,))])
+    state = GeneratorState(MODEL, TRAINING)
+    state.make_batch(0)
+    assert all(not value.any() for value in state.merged_gradient([batch], 1.0).values())
+    assert state.step([batch], 1.0, 1.0, oldest=Version(0)) == 0.0
+    assert all(bool(value.isfinite().all()) for value in state.module.state_dict().values())
+
+
+def test_what_is_clipped_stays_short_even_where_nobody_else_judges() -> None:
+    merged = merge([NodeFeedback(column(10, 10, 10, 10), 0.1, 1.0, (0, 1, 2))], Y, divisor=1.0)
+    torch.testing.assert_close(merged, column(1, 1, 1, 1))
+
+
+def test_feedback_on_samples_that_a_node_does_not_judge_counts_for_nothing() -> None:
+    liar = NodeFeedback(column(5, 5, 5, 5), labels=(0,))
+    torch.testing.assert_close(merge([liar, NodeFeedback(column(0, 2, 0, 4), labels=(1,))], Y, 2.0), column(5, 2, 0, 4))
+
+
+@pytest.mark.parametrize("labels", [(0, 1, 2), tuple(range(1000)), None])
+def test_where_every_node_judges_everything_the_merge_is_the_plain_one_bit_for_bit(
+    labels: tuple[int, ...] | None,
+) -> None:
+    weights = [1.0, 1 / 3, 0.1, 1 / 7]
+    given = [NodeFeedback(feedback(seed), weight, weight, labels) for seed, weight in enumerate(weights)]
+    plain = torch.zeros(SHAPE)
+    for one in given:
+        plain = plain + one.weight * one.feedback
+    assert torch.equal(merge(given, Y, sum(weights)), plain / sum(weights))
+
+
+def test_labels_mean_nothing_to_a_model_without_classes() -> None:
+    assert torch.equal(merge([NodeFeedback(column(1, 2, 3, 4), labels=(9,))], None, 1.0), column(1, 2, 3, 4))
 
 
 # --- what else moves --------------------------------------------------------------------------------------------------

@@ -24,7 +24,7 @@ from mdgan_edge.messages import (
     Tensor,
     Verdict,
 )
-from tests.hub_world import ALICE, BOB, ONE_EACH, SHAPE, HubWorld, gradient, sent, training_world
+from tests.hub_world import ALICE, BOB, ONE_EACH, SHAPE, HubWorld, gradient, hello, sent, training_world
 
 MALFORMED_TEXT = "the feedback is not finite, or not of the shape of its batch; training goes on without it"
 
@@ -219,3 +219,30 @@ def merged_entries(world: HubWorld) -> int:
 def fates(world: HubWorld) -> int:
     """How many feedbacks were merged, wait for a step, or were refused."""
     return merged_entries(world) + len(world.core.training._buffer) + refusals(world)
+
+
+@pytest.mark.parametrize(
+    ("label_aware", "said", "judges"),
+    [(True, (3, 4), (3, 4)), (True, None, None), (False, (3, 4), None)],
+    ids=["label-aware", "withheld", "off"],
+)
+def test_a_step_knows_which_classes_each_node_judges(
+    label_aware: bool, said: tuple[int, ...] | None, judges: tuple[int, ...] | None
+) -> None:
+    world = HubWorld({"nodes_min": 2}, label_aware=label_aware, quorum="all")
+    world.say(ALICE, hello(labels=said, labelled=True), Header())
+    world.say(BOB, hello(labels=(0, 1), labelled=True), Header())
+    world.work_all()
+    assert world.welcomes[ALICE].terms.label_aware is label_aware
+    world.answer(ALICE)
+    world.answer(BOB)
+    alice, bob = world.steps[0].contributions
+    assert (alice.labels, bob.labels) == (judges, (0, 1) if label_aware else None)
+    assert (alice.part, bob.part) == (1.0, 1.0)
+
+
+def test_a_node_that_knows_nothing_of_its_batch_has_its_zeros_merged() -> None:
+    world = training_world(ALICE, BOB, **ONE_EACH)
+    world.answer(ALICE, feedback=gradient(norm=0.0), loss_d=0.0, loss_g=0.0)
+    assert world.verdicts() == {"merged": 1}
+    assert not world.core.training.clipped

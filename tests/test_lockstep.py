@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from msgspec.structs import replace
@@ -207,6 +208,60 @@ def test_a_step_that_is_taken_wrong_is_seen_to_differ(changes: dict[str, Any]) -
 def test_a_step_that_a_meddler_leaves_alone_does_not_differ() -> None:
     found = states(finished(MeddledLockstep(settings(), {"divisor": lambda divisor: divisor})))
     assert difference(found, plain()) == 0.0
+
+
+# --- label-aware judging ----------------------------------------------------------------------------------------------
+
+
+EVERY = ({0, 1, 2},) * 4
+
+
+def of_classes(*classes: set[int], model: ModelSettings = SMALL) -> dict[NodeId, Images]:
+    """Twelve images a node, of these classes only."""
+    dealt = {}
+    for number, (node, held) in enumerate(zip(NODES, classes, strict=True)):
+        rng = torch.Generator().manual_seed(number)
+        x = torch.randint(256, (12, 1, model.image_size, model.image_size), generator=rng).to(torch.uint8).numpy()
+        dealt[node] = Images(x, np.resize(np.array(sorted(held)), 12), "made up")
+    return dealt
+
+
+@pytest.mark.parametrize("name", ["mlp", "cnn28"])
+@pytest.mark.parametrize("training", [{}, {"loss": "wgan_gp", "discriminator_steps": 2, "batches_per_version": 3}])
+def test_where_every_node_knows_every_label_label_aware_judging_is_algorithm_1_bit_for_bit(
+    name: str, training: dict[str, Any]
+) -> None:
+    chosen = settings(MODELS[name], **{**training, "steps": 3, "label_aware": True})
+    dealt = of_classes(*EVERY, model=MODELS[name])
+    assert difference(states(run(chosen, dealt)), reference(chosen, dealt)) == 0.0
+
+
+def test_to_a_model_without_classes_the_labels_of_a_shard_mean_nothing() -> None:
+    model = MODELS["without labels"]
+    chosen, dealt = settings(model, label_aware=True), of_classes({0}, {0, 1}, {1}, {2}, model=model)
+    assert difference(states(run(chosen, dealt)), reference(chosen, dealt)) == 0.0
+
+
+def test_where_shards_are_skewed_label_aware_judging_is_another_algorithm() -> None:
+    dealt = of_classes({0}, {0, 1}, {1}, {2})
+    aware, plain = (states(run(settings(label_aware=aware), dealt)) for aware in (True, False))
+    assert difference(aware, plain) > 0.0
+    assert difference(plain, reference(settings(), dealt)) == 0.0
+    assert all(bool(value.isfinite().all()) for state in aware.values() for value in state.values())
+
+
+def test_a_class_that_nobody_holds_leaves_the_run_sound() -> None:
+    chosen = settings(label_aware=True, batch_size=2, steps=8)  # whole batches are of the third class
+    found = states(run(chosen, of_classes({0}, {0}, {1}, {1})))
+    assert all(bool(value.isfinite().all()) for state in found.values() for value in state.values())
+
+
+def test_where_every_node_knows_every_label_asynchrony_is_as_it_was_bit_for_bit() -> None:
+    aware, plain = (
+        states(run(settings(**ASYNC, staleness_weight="inverse", label_aware=aware), of_classes(*EVERY), 1))
+        for aware in (True, False)
+    )
+    assert difference(aware, plain) == 0.0
 
 
 # --- without the reduction --------------------------------------------------------------------------------------------

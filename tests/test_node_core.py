@@ -377,3 +377,21 @@ def test_a_label_the_hub_does_not_know_ends_the_node() -> None:
     node.wait(0)
     why = "the shard has label 10, the hub's model has classes 0 to 9 only"
     assert node.hear(WELCOME) == [Finish(ExitCode.CONFIGURATION, "failed", why)]
+
+
+@pytest.mark.parametrize(
+    ("label_aware", "said", "judged"),
+    [(True, (0, 1), (0, 1)), (True, None, None), (False, (0, 1), None)],
+    ids=["label-aware", "withheld", "off"],
+)
+def test_a_node_judges_the_classes_it_has_said_it_holds_or_else_all(
+    label_aware: bool, said: tuple[int, ...] | None, judged: tuple[int, ...] | None
+) -> None:
+    node = Node(labels=said)
+    node.wait(0)
+    aware = replace(WELCOME, terms=replace(WELCOME.terms, label_aware=label_aware))
+    assert node.hear(aware)[-1] == Run(replace(prepare(fresh=True, welcome=aware), labels=judged))
+    node.take(JobDone(replace(prepare(fresh=True, welcome=aware), labels=judged), Prepared(HELD)))
+    node.hear(task(1))
+    job = replace(prepare(fresh=True, welcome=aware), labels=judged)
+    assert Run(job) in node.take(trained(task(1), feedback=None))  # a fresh discriminator, the same shard

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from mdgan_edge.data.images import Images
 from mdgan_edge.errors import ConfigurationError, DataError, ExitCode, TryLater
 from mdgan_edge.gan.models import architecture, build_discriminator
-from mdgan_edge.gan.tensors import to_wire
+from mdgan_edge.gan.tensors import to_torch, to_wire
 from mdgan_edge.messages import (
     DiscriminatorId,
     HeldDiscriminator,
@@ -179,8 +179,8 @@ def task(number: int) -> Task:
     return Task(TaskId(number), Version(number), 10.0, 2, x_d, x_g, y_d, y_g)
 
 
-def prepare(fresh: bool, terms: NodeTerms = TERMS) -> Prepare:
-    return Prepare("run-1", MINE, 0, fresh, terms)
+def prepare(fresh: bool, terms: NodeTerms = TERMS, labels: tuple[int, ...] | None = None) -> Prepare:
+    return Prepare("run-1", MINE, 0, fresh, terms, labels)
 
 
 def train(trainer: NodeTrainer, numbers: range) -> list[Trained]:
@@ -208,6 +208,28 @@ def test_a_node_that_is_stopped_and_started_answers_like_one_that_was_not(store:
     assert [(one.loss_d, one.loss_g, one.tasks) for one in found] == [
         (one.loss_d, one.loss_g, one.tasks) for one in expected[3:]
     ]
+
+
+def test_what_is_judged_follows_the_shard_and_not_the_discriminator(store: NodeStore) -> None:
+    aware = msgspec.structs.replace(TERMS, label_aware=True)
+    first = NodeTrainer(NodeId("ann"), shard(), store.discriminator)
+    first.do(prepare(fresh=True, terms=aware, labels=(0, 1)))
+    assert judged_labels(*train(first, range(3))) <= {0, 1}
+    first.do(Save())
+    second = NodeTrainer(NodeId("ann"), shard(), store.discriminator)
+    second.do(prepare(fresh=False, terms=aware, labels=(2,)))
+    assert judged_labels(*train(second, range(3, 9))) == {2}
+
+
+def judged_labels(*results: Trained) -> set[int]:
+    """The labels of the samples whose feedback is not zero."""
+    found: set[int] = set()
+    for result in results:
+        assert result.feedback is not None
+        assert result.task.y_g is not None
+        pairs = zip(to_torch(result.feedback), to_torch(result.task.y_g).tolist(), strict=True)
+        found |= {label for row, label in pairs if row.any()}
+    return found
 
 
 def test_a_discriminator_at_hand_is_kept_and_a_fresh_one_begins_anew(store: NodeStore) -> None:

@@ -70,19 +70,21 @@ def test_batches_of_a_model_without_labels_have_none() -> None:
 
 def test_contributions_on_the_same_batch_are_judged_together_in_their_order() -> None:
     all_of_them = [
-        given("ann", 0, 0, 0.5, seed=1),
+        replace(given("ann", 0, 0, 0.5, seed=1), part=0.75, labels=(0, 2)),
         given("cay", 0, 0, 1.0, seed=2),
         given("bob", 0, 1, 1.0, seed=3),
         given("ann", 1, 0, 1.0, seed=4),
     ]
     found = judged_batches(all_of_them)
-    assert [(one.version, one.index, [weight for weight, _ in one.feedbacks]) for one in found] == [
+    assert [(one.version, one.index, [given.weight for given in one.feedbacks]) for one in found] == [
         (0, 0, [0.5, 1.0]),
         (0, 1, [1.0]),
         (1, 0, [1.0]),
     ]
-    tensors = [tensor for one in found for _, tensor in one.feedbacks]
-    assert all(torch.equal(tensor, to_torch(one.feedback)) for tensor, one in zip(tensors, all_of_them, strict=True))
+    given_to_it = [one for batch in found for one in batch.feedbacks]
+    for there, here in zip(given_to_it, all_of_them, strict=True):
+        assert torch.equal(there.feedback, to_torch(here.feedback))
+        assert (there.part, there.labels) == (here.part, here.labels)
     assert judged_batches([]) == []
 
 

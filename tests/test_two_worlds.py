@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from mdgan_edge.actors import Effect, Event, Finish, Nanos, Note, Reconnect, Run, Send
 from mdgan_edge.data.shards import parse_shard, shard_text, take
 from mdgan_edge.messages import Feedback
-from mdgan_edge.settings import Settings
+from mdgan_edge.settings import EXACT_REDUCTION, Settings
 from nodes.core import NodeCore
 from sim.play import bodies_of, plan_run
 from sim.processes import warm_up
@@ -31,6 +31,14 @@ from sim.world import World
 STEPS = 15
 SEED = 7
 SETTINGS = {"training.steps": STEPS, "training.batch_size": 4, "model.name": "mlp", "hub.data": "none"}
+
+# As calm is, but that nodes of five classes each judge no others.
+AWARE = {
+    "mode": "async",
+    **{f"training.{name}": value for name, value in EXACT_REDUCTION.items()},
+    "training.label_aware": True,
+    "swarm.shards": "labels=5",
+}
 
 Handle = Callable[[NodeCore, Event, Nanos], list[Effect]]
 
@@ -98,8 +106,11 @@ def two_folders(tmp_path: Path) -> tuple[Path, Path]:
     return folders
 
 
-def test_in_the_calm_every_node_decides_the_same_in_both_worlds(folders: tuple[Path, Path], tmp_path: Path) -> None:
-    plan = plan_run(find_scenario("calm"), SEED, "full", SETTINGS)
+@pytest.mark.parametrize("changes", [{}, AWARE], ids=["calm", "skewed and label-aware"])
+def test_in_the_calm_every_node_decides_the_same_in_both_worlds(
+    changes: dict[str, object], folders: tuple[Path, Path], tmp_path: Path
+) -> None:
+    plan = plan_run(find_scenario("calm"), SEED, "full", {**SETTINGS, **changes})
     nodes = plan.scenario.nodes
     with every_node_writes_down_what_it_decides(folders[0]):
         bodies, settings = bodies_of(plan)
@@ -113,3 +124,13 @@ def test_in_the_calm_every_node_decides_the_same_in_both_worlds(folders: tuple[P
     for node, decided in virtual.items():
         assert decided == real[node]
         assert sum(one[:2] == ["send", "Feedback"] for one in decided) == STEPS
+
+
+@pytest.mark.parametrize(("withheld", "labels"), [(False, 5), (True, None)])
+def test_a_node_of_the_virtual_world_says_the_classes_of_its_shard_unless_it_withholds_them(
+    withheld: bool, labels: int | None
+) -> None:
+    changes = {**SETTINGS, **AWARE, "node.withhold_labels": withheld}
+    bodies, _ = bodies_of(plan_run(find_scenario("calm"), SEED, "full", changes))
+    said = [bodies.labels(name) for name in node_names(2)]
+    assert [one if one is None else len(one) for one in said] == [labels] * 2

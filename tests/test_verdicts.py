@@ -17,6 +17,7 @@ from sim.trace import label
 from tests.node_world import task
 
 EXPECT = Expect(rejoin_within=Duration(2 * S), advance_within=Duration(3 * S), starve_within=Duration(4 * S))
+ELSEWHERE = {"replay_equal", "samples_stay", "judged_as_said"}  # for want of a replay, of images, of classes
 
 
 def unknown(seconds: int, heal: int | None = 0, **settings: object) -> set[str]:
@@ -30,7 +31,7 @@ def unknown(seconds: int, heal: int | None = 0, **settings: object) -> set[str]:
     )
     verdicts = play(plan_run(scenario, 0, None, settings)).checks.verdicts()
     assert False not in verdicts.values()
-    return {name for name, verdict in verdicts.items() if verdict is None} - {"replay_equal", "samples_stay"}
+    return {name for name, verdict in verdicts.items() if verdict is None} - ELSEWHERE
 
 
 def test_before_anybody_had_time_to_come_back_nothing_is_known_of_liveness() -> None:
@@ -51,6 +52,10 @@ def test_all_is_known_after_long_enough() -> None:
 
 def test_where_nobody_trains_for_want_of_a_quorum_nothing_is_known_of_the_version() -> None:
     assert unknown(seconds=12, **{"hub.nodes_min": 9}) == {"version_advances", "no_starvation"}
+
+
+def test_where_no_node_names_its_classes_nothing_is_known_of_what_they_judge() -> None:
+    assert play(plan_run(find_scenario("calm"))).checks.verdicts()["judged_as_said"] is None
 
 
 @pytest.mark.parametrize("loss", [0.25, 0.25000000000000006])

@@ -6,12 +6,13 @@ Knows one network, its optimiser and how often it was trained; docs/algorithm.md
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import nn
 
+from mdgan_edge.gan.labels import judged_rows
 from mdgan_edge.gan.losses import discriminator_loss, generator_loss
 from mdgan_edge.gan.models import build_discriminator
 from mdgan_edge.gan.state import load_tensors, tensors_of
@@ -58,23 +59,51 @@ class DiscriminatorState:
         x_g: torch.Tensor,
         y_g: torch.Tensor | None,
         steps: int,
+        labels: Collection[int] | None = None,
     ) -> Judged:
-        """`steps` Adam steps on LD with the same X_r and X_d, then F = dLG/dX_g with the updated parameters."""
+        """`steps` Adam steps on LD with the same X_r and X_d, then F = dLG/dX_g with the updated parameters.
+
+        Only samples whose label is among `labels` are judged; None: all are.
+        """
         torch.manual_seed(stream_seed(self.terms.seed, "train", self.node, self.tasks))
         self.tasks += 1
         self.module.train()
+        rows = judged_rows(y_d, labels, len(x_d))  # (B,) bool
+        loss_d = self._train(real, x_d[rows], None if y_d is None else y_d[rows], steps)
+        feedback, loss_g = self._feedback(x_g, y_g, labels)
+        return Judged(feedback, loss_d, loss_g)
+
+    def _train(
+        self,
+        real: tuple[torch.Tensor, torch.Tensor | None],
+        x_d: torch.Tensor,
+        y_d: torch.Tensor | None,
+        steps: int,
+    ) -> float:
+        """The last LD; no step and 0 without X_d: real samples alone would only drive the logit up."""
         loss_d = torch.zeros(())
-        for _ in range(steps):
+        for _ in range(steps if len(x_d) else 0):
             self.optimizer.zero_grad(set_to_none=True)
             loss_d = discriminator_loss(
                 self.terms.loss, self.module, real[0], real[1], x_d, y_d, self.terms.gradient_penalty
             )
             loss_d.backward()  # type: ignore[no-untyped-call]
             self.optimizer.step()
-        x_g = x_g.detach().requires_grad_()
-        loss_g = generator_loss(self.terms.loss, self.module, x_g, y_g)
-        (feedback,) = torch.autograd.grad(loss_g, x_g)  # only with respect to the images: θ gets no gradient
-        return Judged(feedback, loss_d.item(), loss_g.item())
+        return loss_d.item()
+
+    def _feedback(
+        self, x_g: torch.Tensor, y_g: torch.Tensor | None, labels: Collection[int] | None
+    ) -> tuple[torch.Tensor, float]:
+        """F, and LG over the judged samples J: their part of F is (|J|/B) dLG/dX_g, that of the others exactly 0."""
+        feedback = torch.zeros_like(x_g)
+        rows = judged_rows(y_g, labels, len(x_g))  # (B,) bool
+        x = x_g[rows].detach().requires_grad_()  # (|J|, C, H, W)
+        if not len(x):
+            return feedback, 0.0
+        loss_g = generator_loss(self.terms.loss, self.module, x, None if y_g is None else y_g[rows])
+        (gradient,) = torch.autograd.grad(loss_g, x)  # only with respect to the images: θ gets no gradient
+        feedback[rows] = gradient * (len(x) / len(x_g))
+        return feedback, loss_g.item()
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """Parameters, buffers and Adam state by name, for a safetensors file."""

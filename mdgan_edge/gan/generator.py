@@ -14,6 +14,7 @@ import torch
 from torch import nn
 from torch.func import functional_call
 
+from mdgan_edge.gan.labels import judged_rows
 from mdgan_edge.gan.models import build_generator
 from mdgan_edge.gan.state import load_tensors, tensors_of
 from mdgan_edge.messages import ModelSettings, Version
@@ -24,12 +25,25 @@ SAMPLE_BATCH = 100  # images per forward when drawing samples
 
 
 @dataclass(frozen=True, slots=True)
+class NodeFeedback:
+    """One node's F, float32 (B, C, H, W): what it weighs, its part of the divisor, and the classes it judges.
+
+    `labels` None: it judges every sample. Clipping is in `weight` and not in `part`: it is meant to shorten.
+    """
+
+    feedback: torch.Tensor
+    weight: float = 1.0
+    part: float = 1.0
+    labels: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class JudgedBatch:
-    """Batch `index` of `version` with the weighted feedback on it, each float32 (B, C, H, W), in rank order."""
+    """Batch `index` of `version` with the feedback on it, in rank order."""
 
     version: Version
     index: int
-    feedbacks: Sequence[tuple[float, torch.Tensor]]
+    feedbacks: Sequence[NodeFeedback]
 
 
 def latent_batch(
@@ -73,7 +87,8 @@ class GeneratorState:
     def step(self, batches: Sequence[JudgedBatch], divisor: float, lr_scale: float, oldest: Version) -> float:
         """One backward over all batches, one Adam step; returns the L2 norm of the merged gradient.
 
-        S_j = (Σ weight·F) / divisor; the gradient is Σ_j J_j(w_v)^T S_j, each batch at the version that made it.
+        S_j = (Σ weight·F) / divisor, each sample times Σ part over those who answered / Σ part over those who judged
+        it; the gradient is Σ_j J_j(w_v)^T S_j, each batch at the version that made it.
         """
         gradients = self.merged_gradient(batches, divisor)
         for name, parameter in self.module.named_parameters():
@@ -92,8 +107,12 @@ class GeneratorState:
     def merged_gradient(self, batches: Sequence[JudgedBatch], divisor: float) -> dict[str, torch.Tensor]:
         """The gradient with respect to w by name: one `autograd.backward` over every batch with feedback."""
         leaves = {batch.version: self._leaves(batch.version) for batch in batches}
-        images = [self._recompute(batch, leaves[batch.version]) for batch in batches]  # each (B, C, H, W)
-        torch.autograd.backward(images, [_weighted_sum(batch.feedbacks) / divisor for batch in batches])
+        images, merged = [], []  # each (B, C, H, W)
+        for batch in batches:
+            z, y = self._latent(batch.version, batch.index)
+            images.append(self._recompute(leaves[batch.version], z, y))
+            merged.append(merge(batch.feedbacks, y, divisor))
+        torch.autograd.backward(images, merged)
         total: dict[str, torch.Tensor] = {}
         for version in sorted(leaves):
             for name, leaf in leaves[version].items():
@@ -104,8 +123,7 @@ class GeneratorState:
     def _leaves(self, version: Version) -> dict[str, torch.Tensor]:
         return {name: value.clone().requires_grad_() for name, value in self._snapshots[version].items()}
 
-    def _recompute(self, batch: JudgedBatch, leaves: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        z, y = self._latent(batch.version, batch.index)
+    def _recompute(self, leaves: Mapping[str, torch.Tensor], z: torch.Tensor, y: torch.Tensor | None) -> torch.Tensor:
         still = {name: value.clone() for name, value in self.module.named_buffers()}  # they moved once already
         self.module.train()
         images: torch.Tensor = functional_call(self.module, {**leaves, **still}, (z, y))
@@ -162,8 +180,18 @@ def sample_images(
     return torch.cat(chunks), y
 
 
-def _weighted_sum(feedbacks: Sequence[tuple[float, torch.Tensor]]) -> torch.Tensor:
-    total = torch.zeros_like(feedbacks[0][1])
-    for weight, feedback in feedbacks:
-        total = total + weight * feedback
-    return total
+def merge(feedbacks: Sequence[NodeFeedback], y: torch.Tensor | None, divisor: float) -> torch.Tensor:
+    """S (B, C, H, W) of a batch with labels y (B,).
+
+    S_b = (Σ_i weight_i·F_ib) / divisor · (Σ_i part_i) / (Σ_i part_i), the first and last sum over the i that judge
+    sample b, the other over all i; 0 where nobody does. Both are alike, to the bit, where everybody judges everything.
+    """
+    summed = torch.zeros_like(feedbacks[0].feedback)
+    answered, judged = 0.0, torch.zeros(len(summed), dtype=torch.float64)  # (B,)
+    for one in feedbacks:
+        rows = judged_rows(y, one.labels, len(summed))  # (B,) bool
+        summed[rows] += one.weight * one.feedback[rows]
+        judged[rows] += one.part
+        answered += one.part
+    scale = torch.where(judged > 0, answered / judged, 0.0).to(summed.dtype)
+    return summed / divisor * scale[:, None, None, None]

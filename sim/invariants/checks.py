@@ -9,14 +9,12 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from broker.jobs import Checkpointed, Step, Stepped
-from broker.shares import WEIGHT_MAX
-from broker.steprule import staleness_weight
 from mdgan_edge.actors import Effect, Event, Garbled, JobDone, Note, Received, Run, Send, Tick
 from mdgan_edge.messages import Bye, Feedback, Hello, NodeId, Receipt, Task, Tensor, Verdict
 from mdgan_edge.service import JOBS_MAX
 from mdgan_edge.settings import Settings, quorum_count, quota_count
 from nodes.core import NodeCore
-from sim.invariants import sessions, sometimes
+from sim.invariants import sessions, sometimes, steps
 from sim.invariants.exits import Exits
 from sim.invariants.ledger import Ledger, Norms
 from sim.invariants.liveness import Liveness
@@ -29,7 +27,6 @@ if TYPE_CHECKING:
     from sim.machine import Machine
     from sim.world import World
 
-ROUNDING = 1e-9
 FORGET_AFTER = 100  # versions beyond staleness_max
 
 
@@ -58,6 +55,8 @@ class Checks:
             unknown = unknown | {"replay_equal"}
         if not any(self._secrets.values()):
             unknown = unknown | {"samples_stay"}
+        if not self._ledger.labels_seen:
+            unknown = unknown | {"judged_as_said"}
         return {name: False if name in false else None if name in unknown else True for name in INVARIANTS}
 
     # --- what the world tells -------------------------------------------------------------------------------------
@@ -215,53 +214,11 @@ class Checks:
             self._ledger.admitted(message, len(core.members.live))
 
     def _step(self, world: World, step: Step) -> None:
-        shares: dict[NodeId, int] = {}
-        for one in step.contributions:
-            shares[one.node] = shares.get(one.node, 0) + 1
-            self._contribution(world, step, one)
-        quota = quota_count(self._training.quota, quorum_count(self._training.quorum, max(1, self._ledger.live_max)))
-        self._ledger.live_max = 0
-        for node, count in shares.items():
-            if count > quota:
-                self._violated(world, "weight_bounded", node, f"{count} of its feedbacks in one step, quota is {quota}")
-        self._liveness.merged(world, shares)
+        shape = (self._training.batch_size, *world.bodies.image_shape)
+        self._found(world, steps.merged(self._ledger, self._training, shape, step))
+        self.sometimes["clipped"] += sum(map(steps.was_clipped, step.contributions))
+        self._liveness.merged(world, {one.node for one in step.contributions})
         self._ledger.forget(step.version - self._training.staleness_max - FORGET_AFTER)  # type: ignore[arg-type]
-
-    def _contribution(self, world: World, step: Step, one: Any) -> None:
-        ledger, training = self._ledger, self._training
-        given = ledger.given.get(one.task_id)
-        if given is None or given.node != one.node or given.version != one.version:
-            what = f"task {one.task_id} of version {one.version} was never given to it"
-            self._violated(world, "sound_feedback", one.node, what)
-            return
-        if one.task_id in ledger.applied:
-            self._violated(world, "applied_once", one.node, f"task {one.task_id} is applied again at {step.version}")
-        ledger.applied.add(one.task_id)
-        staleness = step.version - one.version
-        if staleness > training.staleness_max or staleness < 0:
-            what = f"task {one.task_id} is {staleness} versions old, staleness_max is {training.staleness_max}"
-            self._violated(world, "staleness_bounded", one.node, what)
-        if given.incarnation != ledger.incarnations.get(one.node):
-            now = ledger.incarnations.get(one.node)
-            what = f"task {one.task_id} was given to incarnation {given.incarnation}, it is {now} now"
-            self._violated(world, "current_incarnation", one.node, what)
-        self._weight(world, staleness, one)
-
-    def _weight(self, world: World, staleness: int, one: Any) -> None:
-        tensor, norm = one.feedback, one.feedback.norm
-        batch = (self._training.batch_size, *world.bodies.image_shape)
-        if tensor.shape != batch or not norm < float("inf"):
-            what = f"task {one.task_id}: shape {tensor.shape}, norm {norm}"
-            self._violated(world, "sound_feedback", one.node, what)
-            return
-        alpha = staleness_weight(self._training, staleness) * (WEIGHT_MAX if self._training.rate_fair else 1.0)
-        if one.weight > alpha * (1 + ROUNDING):
-            self._violated(world, "weight_bounded", one.node, f"weight {one.weight} is above alpha = {alpha}")
-        bound = self._ledger.bounds.get(one.task_id, 0.0)
-        if one.weight * norm > alpha * bound * (1 + ROUNDING):
-            what = f"task {one.task_id} weighs {one.weight * norm:g}, the clip bound is {alpha * bound:g}"
-            self._violated(world, "sound_feedback", one.node, what)
-        self.sometimes["clipped"] += not self._training.rate_fair and one.weight < alpha * (1 - ROUNDING)
 
     def _job_done(self, world: World, result: Any) -> None:
         if isinstance(result, Stepped):

@@ -18,6 +18,7 @@ class Given:
     session: Session
     incarnation: Incarnation
     version: Version
+    labels: tuple[int, ...] | None  # which classes its node had said it holds
 
 
 class Norms:
@@ -32,10 +33,12 @@ class Norms:
         """No feedback may weigh more than this now."""
         if not self._factor or len(self._sorted) < NORMS_MIN:
             return float("inf")
-        return self._factor * self._sorted[len(self._sorted) // 2] or float("inf")
+        return self._factor * self._sorted[len(self._sorted) // 2]
 
     def admit(self, norm: float) -> None:
-        """A feedback of this norm went into the buffer."""
+        """A feedback of this norm went into the buffer. One of norm 0 says nothing of a size."""
+        if norm == 0:
+            return
         kept = min(norm, self.bound())
         self._recent.append(kept)
         insort(self._sorted, kept)
@@ -54,6 +57,7 @@ class Ledger:
     bounds: dict[TaskId, float] = field(default_factory=dict)  # of admitted feedback: its clip bound
     sessions: dict[NodeId, Session] = field(default_factory=dict)  # the current ones, by the last WELCOME
     incarnations: dict[NodeId, Incarnation] = field(default_factory=dict)
+    labels: dict[NodeId, tuple[int, ...] | None] = field(default_factory=dict)  # by the HELLO before that
     owners: dict[str, NodeId] = field(default_factory=dict)
     assigned: dict[NodeId, tuple[str, int]] = field(default_factory=dict)  # by the last WELCOME: discriminator, hop
     left: set[NodeId] = field(default_factory=set)
@@ -61,6 +65,7 @@ class Ledger:
     feedback: int = 0  # received, whatever became of it
     live: int = 0  # after the last event
     live_max: int = 0  # at any admission since the last step
+    labels_seen: bool = False  # feedback of a node that had said which classes it holds was merged
 
     def admitted(self, message: Feedback, live: int) -> None:
         """The hub took it; `live` nodes there are now, and its sender was perhaps trusted again only then."""
@@ -72,7 +77,7 @@ class Ledger:
         """The hub has started anew: what its former process had made durable is known again."""
         self.version = version
         self.owners, self.incarnations, self.assigned = hub.owners, hub.incarnations, hub.assigned
-        self.rejoined = hub.rejoined
+        self.rejoined, self.labels_seen = hub.rejoined, hub.labels_seen
 
     def forget(self, older_than: Version) -> None:
         """Tasks of versions that can only be stale."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from broker.core import HubCore, Phase
@@ -59,7 +59,7 @@ class Liveness:
         if shut_out and world.now >= self._settled_at:
             self._evicted[NodeId(note.facts["node"])] = note.why
 
-    def merged(self, world: World, nodes: Mapping[NodeId, int]) -> None:
+    def merged(self, world: World, nodes: Iterable[NodeId]) -> None:
         for node in nodes:
             self._merged[node] = world.now
 

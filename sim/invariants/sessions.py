@@ -42,7 +42,7 @@ def _welcomed(
     ledger.rejoined += before == hello.incarnation
     if before is not None and hello.incarnation < before:
         yield "current_incarnation", node, f"incarnation {hello.incarnation} was let in after {before}"
-    ledger.incarnations[node] = hello.incarnation
+    ledger.incarnations[node], ledger.labels[node] = hello.incarnation, hello.labels
     ledger.left.discard(node)
     yield from _kept(ledger, facts, node, hello, assigned)
     ledger.assigned[node] = (assigned.discriminator_id, assigned.hop)
@@ -74,4 +74,5 @@ def given(ledger: Ledger, send: Send, task: Task) -> Iterator[Found]:
     if task.version != ledger.version:
         what = f"task {task.task_id} is of version {task.version}, the hub is at {ledger.version}"
         yield "version_by_one", node, what
-    ledger.given[task.task_id] = Given(node, session, ledger.incarnations[node], task.version)
+    said = ledger.labels[node]
+    ledger.given[task.task_id] = Given(node, session, ledger.incarnations[node], task.version, said)

@@ -86,6 +86,9 @@ class Toy:
     def shard_size(self, node: NodeId) -> int:
         return len(self._shard(node))
 
+    def labels(self, node: NodeId) -> tuple[int, ...] | None:  # noqa: ARG002
+        return None  # the model has no classes
+
     def secrets(self, node: NodeId) -> frozenset[bytes]:
         return frozenset(sample.tobytes() for sample in self._shard(node))
 

@@ -308,6 +308,35 @@ def feedback_piles_up() -> Any:
     return both()
 
 
+def labels_are_forgotten() -> Any:
+    """Only to be seen where nodes name their classes: at fidelity `full`."""
+
+    def forgetful(true: Any) -> Any:
+        def join(self: Membership, *args: Any) -> Member:
+            member: Member = true(self, *args)
+            member.labels = None
+            return member
+
+        return join
+
+    return broken(Membership, "join", forgetful)
+
+
+@caught_by("weight_bounded")
+def clipping_is_in_the_divisor() -> Any:
+    def shortened(true: Any) -> Any:
+        def take(self: FeedbackBuffer, *args: Any) -> Any:
+            taken = true(self, *args)
+            if taken.step is None:
+                return taken
+            weights = sum(one.weight for one in taken.step.contributions)
+            return replace(taken, step=replace(taken.step, divisor=weights))
+
+        return take
+
+    return broken(FeedbackBuffer, "take", shortened)
+
+
 @caught_by("exits_explained")
 def a_hub_that_sends_everybody_home() -> Any:
     def tired(true: Any) -> Any:
