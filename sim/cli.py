@@ -187,6 +187,32 @@ def shrink(folder: Path, as_json: bool) -> None:
     click.echo(f"again: mdgan-sim run {repro}")
 
 
+@main.command(name="compare-modes")
+@click.argument("scenario")
+@click.option("--fidelity", type=click.Choice(["toy", "full"]), help="What trains [as the scenario says; not tokens].")
+@click.option("--seeds", type=click.IntRange(1, 1000), default=10, show_default=True, help="Runs of each mode.")
+@click.option("--score", help="What is compared [toy: quality, full: fid_classifier].")
+@click.option("--target", type=float, help="Which value of it is good enough [quality 0.7, fid_classifier 10].")
+@click.option("--jobs", type=click.IntRange(1, 256), default=1, show_default=True, help="Runs side by side.")
+@click.option("--out", type=click.Path(path_type=Path), help="Where the picture goes [runs/modes-SCENARIO].")
+@click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Set any key of docs/configuration.md.")
+@json_option
+def compare_modes(scenario: str, jobs: int, out: Path | None, as_json: bool, **asked: Any) -> None:
+    """Play SCENARIO synchronously, with `block` and with `drop`, and draw how fast each learns: modes.png, modes.json.
+
+    All modes get the same seeds, so the same links, devices and faults.
+    """
+    from sim.running_modes import compare_modes as compare
+    from sim.running_modes import summary_lines
+
+    found, folder = compare(scenario, jobs, out, lambda line: click.echo(line, err=True), **asked)
+    if as_json:
+        print_json(found)
+        return
+    for line in summary_lines(found, folder):
+        click.echo(line)
+
+
 @main.group(cls=Command)
 def bench() -> None:
     """Measure how fast things are here."""

@@ -1,0 +1,69 @@
+"""What the command `mdgan-sim compare-modes` does: plays, draws, and leaves modes.json and modes.png."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from mdgan_edge.command import parse_assignments
+from mdgan_edge.errors import ConfigurationError, DataError
+from mdgan_edge.rundir import write_json
+from sim.modes import BASELINE, play_all, summary, wanted
+from sim.scenario.reading import find_scenario
+from sim.scenario.values import Fidelity
+
+JSON_FILE, PICTURE_FILE = "modes.json", "modes.png"
+REMEDY = "the picture needs matplotlib: pip install 'mdgan-edge[report]'"
+
+
+def compare_modes(
+    scenario: str,
+    jobs: int,
+    out: Path | None,
+    told: Callable[[str], None],
+    *,
+    fidelity: Fidelity | None,
+    seeds: int,
+    score: str | None,
+    target: float | None,
+    assignments: tuple[str, ...],
+) -> tuple[dict[str, Any], Path]:
+    """What was found, and the folder that holds it. Raises OperatorErrors."""
+    asked = wanted(find_scenario(scenario), fidelity, seeds, score, target, parse_assignments(assignments))
+    try:
+        from sim.report.modes import draw_modes
+    except ModuleNotFoundError:
+        raise ConfigurationError(REMEDY) from None
+    folder = out or Path("runs") / f"modes-{asked.scenario.name}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"cannot make {folder}: {error.strerror or error}") from error
+    found = summary(asked, play_all(asked, jobs, told))
+    write_json(folder / JSON_FILE, found)
+    draw_modes(found, str(folder / PICTURE_FILE))
+    return found, folder
+
+
+def summary_lines(found: Mapping[str, Any], folder: Path) -> list[str]:
+    """For a terminal."""
+    target, seeds = found["target"], len(found["seeds"])
+    lines = [f"{found['scenario']}, {found['fidelity']}, {seeds} seeds: time to {target['score']} {target['value']:g}"]
+    for mode, one in found["modes"].items():
+        time = "never" if one["reached_s"] is None else f"{_words(one['reached_s'], '.0f')} s"
+        missed = f" ({one['reached']} of {seeds} seeds)" if one["reached"] < seeds else ""
+        versions, share = one["versions"]["median"], one["least_share"]["median"]
+        lines.append(f"  {mode:12} {time}{missed}; at the end {_words(one['final'], '.3g')}, {versions:.0f} versions")
+        lines.append(f"  {'':12} the node with the least gave {share:.0%} of its fair share")
+    for mode, one in found["against_sync"].items():
+        if one["time"] is not None:
+            lines.append(f"  {mode} / {BASELINE}: {_words(one['time'], '.2f')} of its time, over {one['pairs']} pairs")
+    return [*lines, f"picture: {folder / PICTURE_FILE}"]
+
+
+def _words(stated: Mapping[str, float] | None, form: str) -> str:
+    if stated is None:
+        return "unknown"
+    low, high = format(stated["low"], form), format(stated["high"], form)
+    return f"{format(stated['median'], form)} ({low} to {high}, {stated['coverage']:.1%} interval)"

@@ -1,0 +1,107 @@
+"""compare-modes: the same weather for every mode, times to a target, medians with an honest interval, one picture."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from msgspec.structs import replace
+
+from mdgan_edge.errors import ConfigurationError, ExitCode
+from sim.cli import main
+from sim.modes import MODES, Cell, Target, median_interval, play_cell, summary, wanted
+from sim.scenario.distributions import Lognormal
+from sim.scenario.quantities import Duration
+from sim.scenario.reading import find_scenario
+from sim.scenario.values import MS, Device, S, Scenario
+from tests.hub_world import ALICE, BOB
+
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+def small(seconds: int = 12) -> Scenario:
+    device = Device(task=Lognormal(Duration(400 * MS), 0.8))
+    return replace(
+        find_scenario("calm"), nodes=3, duration=Duration(seconds * S), heal=None, device=device, settings={}
+    )
+
+
+def asked(**more: Any) -> Any:
+    given = {"fidelity": "toy", "seeds": 2, "score": None, "target": 0.1, "assignments": {"hub.evaluate_every": "2"}}
+    return wanted(small(), **{**given, **more})
+
+
+@pytest.mark.parametrize(("n", "ranks", "coverage"), [(10, (2, 9), 0.978), (6, (1, 6), 0.969), (3, (1, 3), 0.75)])
+def test_the_interval_of_a_median_lies_between_order_statistics_and_says_what_it_covers(
+    n: int, ranks: tuple[int, int], coverage: float
+) -> None:
+    found = median_interval([float(rank) for rank in range(n, 0, -1)])
+    assert (found.low, found.high) == ranks
+    assert found.coverage == pytest.approx(coverage, abs=1e-3)
+    assert found.median == (n + 1) / 2
+
+
+def test_of_some_scores_more_is_better_and_of_others_less() -> None:
+    assert (Target("quality", 0.7).met(0.8), Target("quality", 0.7).met(0.6)) == (True, False)
+    assert (Target("fid_classifier", 5.0).met(6.0), Target("fid_classifier", 5.0).met(4.0)) == (False, True)
+
+
+def test_the_target_is_reached_at_the_first_score_that_meets_it() -> None:
+    cell = Cell("sync", 0, ((1.0, 0.2), (2.0, 0.7), (3.0, 0.5), (4.0, 0.9)), 4, {}, 0.0)
+    assert cell.reached(Target("quality", 0.7)) == 2.0
+    assert cell.reached(Target("quality", 0.95)) is None
+
+
+def test_every_mode_is_played_in_the_same_weather_and_asynchrony_makes_more_versions() -> None:
+    cells = {mode: play_cell(asked(), mode, 0) for mode in MODES}
+    assert cells["async-block"].versions > 1.5 * cells["sync"].versions
+    assert all(cell.curve and len(cell.merged) == 3 for cell in cells.values())
+
+
+def test_times_are_compared_seed_by_seed_and_a_seed_that_never_got_there_is_left_out() -> None:
+    def cell(mode: str, seed: int, at: float | None) -> Cell:
+        curve = ((1.0, 0.0),) if at is None else ((1.0, 0.0), (at, 1.0))
+        return Cell(mode, seed, curve, 10, {ALICE: 3, BOB: 1}, 0.0)
+
+    times = {"sync": (8.0, 10.0), "async-block": (4.0, 4.0), "async-drop": (2.0, None)}
+    cells = [cell(mode, seed, at) for mode, pair in times.items() for seed, at in enumerate(pair)]
+    found = summary(asked(), cells)
+    assert found["against_sync"]["async-block"]["time"]["median"] == pytest.approx(0.45)
+    assert (found["against_sync"]["async-drop"]["pairs"], found["modes"]["async-drop"]["reached"]) == (1, 1)
+    assert found["modes"]["sync"]["least_share"]["median"] == 0.5  # one of four, and two would have been fair
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        ({"assignments": {"mode": "sync"}}, "that is what is compared"),
+        ({"score": "coverage", "target": None}, "--target NUMBER"),
+        ({"fidelity": "tokens"}, "tokens have no scores"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused_in_words(more: dict[str, Any], says: str) -> None:
+    with pytest.raises(ConfigurationError, match=says):
+        asked(**more)
+
+
+def test_the_command_leaves_figures_and_a_picture(tmp_path: Path) -> None:
+    file = tmp_path / "short.toml"
+    device = 'task = {dist = "lognormal", median = "400ms", sigma = 0.8}'
+    file.write_text(f'name = "short"\nabout = "A"\nduration = "12s"\nnodes = 3\n[device]\n{device}\n')
+    given = ["compare-modes", str(file), "--seeds", "2", "--set", "hub.evaluate_every=2", "--target", "0.01"]
+    done = CliRunner().invoke(main, [*given, "--out", str(tmp_path / "out")])
+    assert done.exit_code == 0, done.output
+    assert "async-block / sync" in done.output
+    found = json.loads((tmp_path / "out" / "modes.json").read_text())
+    assert len(found["cells"]) == 6
+    assert (tmp_path / "out" / "modes.png").read_bytes().startswith(PNG)
+
+
+def test_a_score_that_no_run_has_is_an_error_of_the_command(tmp_path: Path) -> None:
+    given = ["compare-modes", "calm", "--seeds", "1", "--score", "beauty", "--target", "1", "--set", "training.steps=5"]
+    done = CliRunner().invoke(main, [*given, "--out", str(tmp_path)])
+    assert done.exit_code == ExitCode.CONFIGURATION
+    assert "no run has a score 'beauty'" in done.output
