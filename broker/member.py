@@ -144,10 +144,10 @@ class Change(msgspec.Struct, frozen=True, gc=False):
     node: NodeId
     state: MemberState
     why: str
-    returned: int = 0  # tasks taken back
+    returned: tuple[TaskId, ...] = ()  # tasks taken back
 
     def note(self) -> Note:
         """The line of the journal."""
         calm = self.state in (MemberState.ACTIVE, MemberState.LEFT)
-        facts = {"node": self.node, "state": self.state.value, "tasks_returned": self.returned}
+        facts = {"node": self.node, "state": self.state.value, "tasks": list(self.returned)}
         return Note("member", self.why, facts, "info" if calm else "warning")

@@ -163,7 +163,8 @@ class Membership:
         lost = [task.task_id for task in member.in_flight.values() if now - task.sent_at >= self._lost_after(member)]
         for task_id in lost:
             self._close(member, task_id, answered=False)
-        changes = [Change(member.node, member.state, "has nothing in hand: tasks were lost", len(lost))] if lost else []
+        why = "has nothing in hand: tasks were lost"
+        changes = [Change(member.node, member.state, why, tuple(lost))] if lost else []
         forgiven = self.forgive(member, now) if member.overdue else None
         return [*changes, *([forgiven] if forgiven else [])]
 
@@ -194,8 +195,9 @@ class Membership:
             self._close(member, task_id, answered=False)
         member.overdue = member.overdue or bool(expired)
         if expired:
-            why = f"{len(expired)} task(s) not answered within the lease"
-            return [self._suspect(member, why, len(expired))] if member.state is MemberState.ACTIVE else []
+            why, lost = f"{len(expired)} task(s) not answered within the lease", tuple(expired)
+            active = member.state is MemberState.ACTIVE
+            return [self._suspect(member, why, lost) if active else Change(member.node, member.state, why, lost)]
         if silent > self._silence and member.state is MemberState.ACTIVE:
             return [self._suspect(member, f"silent for {silent / 1e9:.1f} s")]
         self._relist(member, now)
@@ -213,7 +215,7 @@ class Membership:
         assert state in ALLOWED[member.state], f"{member.node}: {member.state} cannot become {state}"
         member.state = state
 
-    def _suspect(self, member: Member, why: str, returned: int = 0) -> Change:
+    def _suspect(self, member: Member, why: str, returned: tuple[TaskId, ...] = ()) -> Change:
         self._move(member, MemberState.SUSPECT)
         self._unlist(member)
         return Change(member.node, MemberState.SUSPECT, why, returned)
@@ -244,11 +246,11 @@ class Membership:
             self._count(task.version, -1)
         return task
 
-    def _take_back(self, member: Member) -> int:
-        tasks = list(member.in_flight)
+    def _take_back(self, member: Member) -> tuple[TaskId, ...]:
+        tasks = tuple(member.in_flight)
         for task_id in tasks:
             self._close(member, task_id, answered=False)
-        return len(tasks)
+        return tasks
 
     def _count(self, version: Version, by: int) -> None:
         left = self._versions.get(version, 0) + by

@@ -15,7 +15,6 @@ from mdgan_edge.settings import Settings
 from sim.bodies import Bodies, Tokens
 from sim.camera import Camera
 from sim.invariants.checks import Checks
-from sim.invariants.names import INVARIANTS
 from sim.scenario.compiling import compile_scenario
 from sim.scenario.drawing import draw
 from sim.scenario.reading import settings_of
@@ -23,8 +22,6 @@ from sim.scenario.values import Fidelity, Scenario
 from sim.toy.bodies import TOY_TRAINING, Toy, fit_toy
 from sim.watch import Recorder
 from sim.world import World
-
-AT_THE_END = "at the end"  # begins what an invariant says that is looked at then
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +164,7 @@ def report(played: Played, replay: str) -> dict[str, Any]:
             "down": dict(sorted(world.post.down.dropped.items())),
             "up": dict(sorted(world.post.up.dropped.items())),
         },
-        "invariants": _verdicts(played),
+        "invariants": checks.verdicts(),
         "sometimes": dict(sorted(checks.sometimes.items())),
         "missed": played.missed,
         "violations": [
@@ -176,14 +173,6 @@ def report(played: Played, replay: str) -> dict[str, Any]:
         ],
         "replay": replay,
     }
-
-
-def _verdicts(played: Played) -> dict[str, bool | None]:
-    """Of a run that was interrupted, nothing is known of what is to be looked at when it ends."""
-    verdicts = played.checks.verdicts()
-    if not played.interrupted:
-        return verdicts
-    return {name: None if INVARIANTS[name].startswith(AT_THE_END) else verdicts[name] for name in verdicts}
 
 
 def _outcome(played: Played) -> Literal["completed", "stopped", "failed"]:

@@ -88,7 +88,8 @@ class World:
         self.epoch = 0
         self.end_at = int(scenario.duration)
         self.heal_at = int(scenario.heal.at) if scenario.heal is not None else None
-        self.stopped = False
+        self.stopped = False  # by whoever looks on
+        self.over = False
         self.post = Post(self)
         self._heap: list[tuple[int, int, Any, Any, Any]] = []
         self._seq = 0
@@ -118,6 +119,7 @@ class World:
         with _seldom_collected():
             self._play()
         self.now = min(self.end_at, self.now) if self.stopped else self.end_at
+        self.over = True
 
     def _play(self) -> None:
         heap = self._heap

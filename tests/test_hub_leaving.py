@@ -49,8 +49,8 @@ from tests.hub_world import (
 NO_SESSION_TEXT = "say HELLO: the hub knows no such session"
 
 
-def member_note(node: NodeId, state: str, why: str, returned: int = 0) -> Note:
-    facts = {"node": node, "state": state, "tasks_returned": returned}
+def member_note(node: NodeId, state: str, why: str, *tasks: int) -> Note:
+    facts = {"node": node, "state": state, "tasks": list(tasks)}
     return Note("member", why, facts, "info" if state in ("active", "left") else "warning")
 
 
@@ -105,7 +105,7 @@ def test_a_revoked_node_is_shut_out_and_its_buffered_feedback_is_purged() -> Non
     effects = world.handle(RegisterChanged(frozenset({ALICE}), frozenset()))
     assert effects == [
         Send(Peer(ALICE), Error(ErrorCode.FORBIDDEN, "revoked at the hub", fatal=True), header),
-        member_note(ALICE, "revoked", "revoked by the operator", 0),
+        member_note(ALICE, "revoked", "revoked by the operator"),
     ]
     assert errors(world.say(ALICE, Ping(1))) == [(ALICE, "NO_SESSION")]
     assert errors(world.greet(ALICE, incarnation=2)) == [(ALICE, "FORBIDDEN")]
@@ -155,7 +155,7 @@ def test_after_the_last_step_comes_a_last_evaluation_then_bye_to_all_then_the_en
     ]
     assert world.say(ALICE, ByeAck()) == [member_note(ALICE, "left", "said goodbye")]
     assert world.say(BOB, ByeAck()) == [
-        member_note(BOB, "left", "said goodbye", 1),
+        member_note(BOB, "left", "said goodbye", 2),
         Finish(ExitCode.OK, "completed", "completed at version 1"),
     ]
     assert world.core.deadline() is None

@@ -46,8 +46,8 @@ from tests.hub_world import (
 NO_SESSION_TEXT = "say HELLO: the hub knows no such session"
 
 
-def member_note(node: NodeId, state: str, why: str, returned: int = 0) -> Note:
-    facts = {"node": node, "state": state, "tasks_returned": returned}
+def member_note(node: NodeId, state: str, why: str, *tasks: int) -> Note:
+    facts = {"node": node, "state": state, "tasks": list(tasks)}
     return Note("member", why, facts, "info" if state in ("active", "left") else "warning")
 
 

@@ -92,7 +92,7 @@ def test_a_lease_lapses_at_its_time_and_not_before() -> None:
     members.heard(alice, after(59))
     assert members.sweep(after(59.9), ON_TIME) == []
     assert members.sweep(after(60), ON_TIME) == [
-        Change(ALICE, MemberState.SUSPECT, "1 task(s) not answered within the lease", 1)
+        Change(ALICE, MemberState.SUSPECT, "1 task(s) not answered within the lease", (TaskId(1),))
     ]
     assert members.heard(alice, after(61)) is None  # it still owes an answer
     assert members.forgive(alice, after(61)) == Change(ALICE, MemberState.ACTIVE, "heard from again")

@@ -195,7 +195,7 @@ def test_a_violation_is_said_with_what_when_who_seed_and_how_to_see_it_again(rou
     found = json.loads((tmp_path / "run" / "run.json").read_text())
     (one,) = found["violations"]
     assert (found["outcome"], one["invariant"], found["invariants"]["credit_kept"]) == ("failed", "credit_kept", False)
-    assert one["what"].endswith("tasks in flight, credit is 1")
+    assert one["what"] == "2 tasks in hand ([6, 10]), credit is 1"
     assert f"VIOLATED credit_kept at {one['at_s']:.6f} s by {one['who']}: {one['what']}" in done.stdout
     assert f"seed 5; again: mdgan-sim run {rough} --seed 5 --out" in done.stdout
     again = f"again: mdgan-sim run {rough} --seed 5 --out {tmp_path}/run-again"

@@ -9,19 +9,20 @@ from mdgan_edge.actors import JobDone
 from mdgan_edge.messages import Tensor
 from nodes.jobs import Train, Trained
 from sim.invariants.liveness import MEMBERS, NAMES
+from sim.invariants.names import AT_THE_END
 from sim.play import plan_run, play
 from sim.scenario.quantities import Duration
 from sim.scenario.reading import find_scenario
 from sim.scenario.values import Expect, Heal, S
 from sim.trace import label
+from tests.mutants import hub, world
 from tests.node_world import task
 
 EXPECT = Expect(rejoin_within=Duration(2 * S), advance_within=Duration(3 * S), starve_within=Duration(4 * S))
-ELSEWHERE = {"replay_equal", "samples_stay", "judged_as_said"}  # for want of a replay, of images, of classes
 
 
 def unknown(seconds: int, heal: int | None = 0, **settings: object) -> set[str]:
-    """What a calm run of so many seconds leaves open, beside what only other runs look at."""
+    """What a calm run of so many seconds leaves open of what has to hold after the heal."""
     scenario = replace(
         find_scenario("calm"),
         duration=Duration(seconds * S),
@@ -31,7 +32,7 @@ def unknown(seconds: int, heal: int | None = 0, **settings: object) -> set[str]:
     )
     verdicts = play(plan_run(scenario, 0, None, settings)).checks.verdicts()
     assert False not in verdicts.values()
-    return {name for name, verdict in verdicts.items() if verdict is None} - ELSEWHERE
+    return {name for name, verdict in verdicts.items() if verdict is None} & NAMES
 
 
 def test_before_anybody_had_time_to_come_back_nothing_is_known_of_liveness() -> None:
@@ -56,6 +57,21 @@ def test_where_nobody_trains_for_want_of_a_quorum_nothing_is_known_of_the_versio
 
 def test_where_no_node_names_its_classes_nothing_is_known_of_what_they_judge() -> None:
     assert play(plan_run(find_scenario("calm"))).checks.verdicts()["judged_as_said"] is None
+
+
+def test_a_run_in_which_nothing_happened_shows_nothing() -> None:
+    scenario = replace(find_scenario("calm"), duration=Duration(1), heal=None)
+    assert set(play(plan_run(scenario, 0)).checks.verdicts().values()) == {None}
+
+
+def test_after_a_violation_what_is_looked_at_in_the_end_is_unknown_unless_it_is_found_false() -> None:
+    with hub.a_step_skips_a_version():
+        verdicts = play(plan_run(find_scenario("wan"), 0), replay=True).checks.verdicts()
+    assert verdicts["version_by_one"] is False
+    assert {name: verdicts[name] for name in AT_THE_END} == dict.fromkeys(AT_THE_END)
+    with hub.a_step_skips_a_version(), world.what_is_lost_is_not_counted():
+        checks = play(plan_run(find_scenario("lossy-burst"), 0)).checks
+    assert [violation.invariant for violation in checks.violations] == ["version_by_one", "bytes_conserved"]
 
 
 @pytest.mark.parametrize("loss", [0.25, 0.25000000000000006])

@@ -9,16 +9,17 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from broker.jobs import Checkpointed, Step, Stepped
-from mdgan_edge.actors import Effect, Event, Garbled, JobDone, Note, Received, Run, Send, Tick
-from mdgan_edge.messages import Bye, Feedback, Hello, NodeId, Receipt, Task, Tensor, Verdict
+from mdgan_edge.actors import Effect, Event, Finish, Garbled, JobDone, Note, Received, Run, Send, Tick
+from mdgan_edge.messages import Bye, Feedback, Hello, NodeId, Receipt, Refuse, Task, Tensor, Verdict, Welcome
 from mdgan_edge.service import JOBS_MAX
 from mdgan_edge.settings import Settings, quorum_count, quota_count
 from nodes.core import NodeCore
 from sim.invariants import sessions, sometimes, steps
+from sim.invariants.credit import Credit
 from sim.invariants.exits import Exits
 from sim.invariants.ledger import Ledger, Norms
 from sim.invariants.liveness import Liveness
-from sim.invariants.names import INVARIANTS, SOMETIMES, Found, Violation
+from sim.invariants.names import AT_THE_END, INVARIANTS, SHOWN_BY, SOMETIMES, Found, Violation
 from sim.invariants.replay import Replay
 from sim.scenario.values import Scenario
 
@@ -45,12 +46,17 @@ class Checks:
         self._alive: set[NodeId] = set()
         self._exits = Exits()
         self._kept = 0  # the version of the last checkpoint
+        self._credit = Credit(self._training.credit)
         self._buffered_max = 0
+        self._seen: set[str] = set()  # what has happened, of SHOWN_BY
+        self._cut_short = True  # until the run has come to its end without a violation
 
     def verdicts(self) -> dict[str, bool | None]:
         """By name; False where it was violated, None where this run could not show it."""
         false = {violation.invariant for violation in self.violations}
-        unknown = self._liveness.unknown()
+        unknown = self._liveness.unknown() | {name for name, by in SHOWN_BY.items() if by not in self._seen}
+        if self._cut_short:
+            unknown |= AT_THE_END
         if self._replay is None or not self._replay.complete:
             unknown = unknown | {"replay_equal"}
         if not any(self._secrets.values()):
@@ -81,6 +87,8 @@ class Checks:
         assert core is not None
         self._ledger = self._new_ledger()
         self._ledger.outlive(before, self._kept)
+        self._credit = Credit(self._training.credit)
+        self._buffered_max = 0
         self.sometimes["hub_restarted"] += world.epoch > 1
         self.sometimes["resumed"] += self._kept > 0
         if core.training.version != self._kept:
@@ -90,11 +98,13 @@ class Checks:
     def ended(self, world: World, machine: Machine) -> None:
         """A process is gone."""
         self._alive.discard(machine.name)
+        self._seen.add("end")
         finish = machine.ended
         if machine is world.hub:
             self._count_verdicts(world)
             self.sometimes["completed"] += finish is not None and finish.outcome == "completed"
         elif finish is not None:
+            self._seen.add("exit")
             self._found(world, self._exits.ended(world, machine, finish))
 
     def broke(self, world: World, machine: Machine, event: Event, why: str) -> None:
@@ -105,6 +115,7 @@ class Checks:
 
     def after(self, world: World, machine: Machine, event: Event, effects: list[Effect]) -> None:
         """A core has handled an event."""
+        self._seen.add("event")
         if machine.name not in self._alive:
             self._violated(
                 world, "no_timer_outlives", machine.name, f"{type(event).__name__} came to a process that is gone"
@@ -114,6 +125,7 @@ class Checks:
         else:
             self._node(world, machine, effects)
         if type(event) is Tick:
+            self._seen.add("tick")
             self._woken(world, machine)
         else:
             self._exits.handled(machine, event)
@@ -122,6 +134,7 @@ class Checks:
 
     def finish(self, world: World) -> None:
         """The run is over."""
+        self._cut_short = world.stopped
         self._count_verdicts(world)
         self.sometimes["rejoined"] = self._ledger.rejoined
         up, down = world.post.in_flight()
@@ -150,6 +163,7 @@ class Checks:
             self._received(world, event, effects)
         elif kind is JobDone and isinstance(event, JobDone):
             self._job_done(world, event.result)
+            self._exits.hub_did(event.result)
         self.sometimes["garbled"] += isinstance(event, Garbled)
         for effect in effects:
             if isinstance(effect, Send):
@@ -160,8 +174,11 @@ class Checks:
             elif isinstance(effect, Note):
                 sometimes.of_hub_note(effect, self.sometimes)
                 self._liveness.noted(world, effect)
-                if effect.what == "member":
-                    self._look_at_gone(world, NodeId(effect.facts["node"]))
+                if effect.what in ("member", "quarantined"):
+                    self._found(world, self._credit.noted(effect))
+            elif isinstance(effect, Finish):
+                self._seen.add("exit")
+                self._found(world, self._exits.hub_ends(effect, self._ledger.version, self._training.steps))
         self._look_at_queues(world)
 
     def _received(self, world: World, event: Received, effects: list[Effect]) -> None:
@@ -169,33 +186,35 @@ class Checks:
         assert core is not None
         if isinstance(message, Hello):
             self._found(world, sessions.greeted(self._ledger, core.facts, node, message, effects))
+            if any(isinstance(effect, Send) and isinstance(effect.message, Welcome) for effect in effects):
+                self._seen.add("welcome")
+                self._credit.welcomed(node)
             return
         self._found(world, sessions.answered(self._ledger, core.facts, event, effects))
         if isinstance(message, Feedback):
-            self._ledger.feedback += 1
-            self._perhaps_admitted(world, event, message, effects)
-        elif isinstance(message, Bye) and self._ledger.sessions.get(node) == event.header.session:
-            self._ledger.left.add(node)
+            self._feedback(world, core, event, message, effects)
+        elif self._ledger.sessions.get(node) == event.header.session:
+            if isinstance(message, Bye):
+                self._seen.add("goodbye")
+                self._ledger.left.add(node)
+            elif isinstance(message, Refuse):
+                self._credit.answered(node, message.task_id)
+
+    def _feedback(self, world: World, core: HubCore, event: Received, message: Feedback, effects: list[Effect]) -> None:
+        self._seen.add("feedback")
+        self._ledger.feedback += 1
+        self._count_feedback(world, core)
+        if self._ledger.sessions.get(event.sender.node) == event.header.session:
+            self._credit.answered(event.sender.node, message.task_id)
+        self._perhaps_admitted(world, event, message, effects)
 
     def _sent(self, world: World, send: Send) -> None:
         if isinstance(send.message, Task):
+            self._seen.add("task")
             self._found(world, sessions.given(self._ledger, send, send.message))
-            self._look_at_credit(world, send.to.node)
+            self._found(world, self._credit.given(send.to.node, send.message.task_id))
         else:
             self._exits.sent(world, send)
-
-    def _look_at_credit(self, world: World, node: NodeId) -> None:
-        core = world.last_hub_core
-        assert core is not None
-        member = core.members.get(node)
-        if member is None or len(member.in_flight) > self._training.credit:
-            count = "unknown" if member is None else len(member.in_flight)
-            self._violated(world, "credit_kept", node, f"{count} tasks in flight, credit is {self._training.credit}")
-
-    def _look_at_gone(self, world: World, node: NodeId) -> None:
-        member = None if world.hub_core is None else world.hub_core.members.get(node)
-        if member is not None and not member.present and member.in_flight:
-            self._violated(world, "credit_kept", node, f"it is {member.state}, with {len(member.in_flight)} in flight")
 
     def _perhaps_admitted(self, world: World, event: Received, message: Feedback, effects: list[Effect]) -> None:
         """Unless the hub refuses or ignores it, it is in the buffer now, or in a step that begins at once."""
@@ -216,6 +235,7 @@ class Checks:
     def _step(self, world: World, step: Step) -> None:
         shape = (self._training.batch_size, *world.bodies.image_shape)
         self._found(world, steps.merged(self._ledger, self._training, shape, step))
+        self._seen.add("step")
         self.sometimes["clipped"] += sum(map(steps.was_clipped, step.contributions))
         self._liveness.merged(world, {one.node for one in step.contributions})
         self._ledger.forget(step.version - self._training.staleness_max - FORGET_AFTER)  # type: ignore[arg-type]
@@ -229,6 +249,7 @@ class Checks:
     def _stepped(self, world: World, result: Stepped) -> None:
         core = world.last_hub_core
         assert core is not None
+        self._seen.add("stepped")
         if result.version != self._ledger.version + 1 or core.training.version != result.version:
             what = f"a step took {self._ledger.version} to {core.training.version}"
             self._violated(world, "version_by_one", "hub", what)
@@ -264,6 +285,9 @@ class Checks:
         for verdict, count in core.verdicts.items():
             if verdict is not Verdict.MERGED:
                 self.sometimes[verdict.value] += count
+        self._count_feedback(world, core)
+
+    def _count_feedback(self, world: World, core: HubCore) -> None:
         known = sum(core.verdicts.values()) + core.training.buffered
         if known != self._ledger.feedback:
             what = f"{self._ledger.feedback} feedbacks came, {known} have a verdict or wait"
@@ -308,6 +332,7 @@ class Checks:
 
     def _violated(self, world: World, invariant: str, who: str, what: str) -> None:
         assert invariant in INVARIANTS
-        if not world.stopped:
+        first_here = not any(violation.invariant == invariant for violation in self.violations)
+        if not world.stopped or (world.over and first_here):  # at the end all are looked at, whatever was found before
             self.violations.append(Violation(invariant, world.now, who, what))
         world.stopped = True

@@ -1,12 +1,13 @@
-"""Why a node may end by itself: it was dismissed, or it has waited long enough for a hub that was not there."""
+"""Why a process may end by itself: it was dismissed, it is done, or a node waited long enough for a hub in vain."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from broker.core import Phase
-from mdgan_edge.actors import Drain, Event, Finish, Send
+from broker.jobs import BatchesMade
+from mdgan_edge.actors import HUB, Drain, Event, Finish, Send
 from mdgan_edge.errors import ExitCode
 from mdgan_edge.messages import Bye, Error, ErrorCode, NodeId
 from sim.invariants.names import Found
@@ -23,6 +24,7 @@ class Exits:
 
     def __init__(self) -> None:
         self._dismissed: set[NodeId] = set()
+        self._diverged = False  # an image of the generator was not finite
 
     def started(self, machine: Machine) -> None:
         self._dismissed.discard(machine.name)
@@ -31,6 +33,16 @@ class Exits:
         """A core has handled an event."""
         if type(event) is Drain:
             self._dismissed.add(machine.name)
+
+    def hub_did(self, result: Any) -> None:
+        """A job of the hub is done."""
+        self._diverged |= isinstance(result, BatchesMade) and not result.finite
+
+    def hub_ends(self, finish: Finish, version: int, steps: int) -> Iterator[Found]:
+        """The hub's core says that it is over."""
+        reasons = {"completed": version >= steps, "stopped": HUB.node in self._dismissed, "failed": self._diverged}
+        if not reasons[finish.outcome]:
+            yield "exits_explained", HUB.node, f"it ended as {finish.outcome} at version {version} of {steps}"
 
     def sent(self, world: World, send: Send) -> None:
         """The hub sends something."""

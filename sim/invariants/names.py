@@ -29,11 +29,33 @@ INVARIANTS: Mapping[str, str] = {
     "no_starvation": "after the heal every running node's feedback is merged every starve_within, or four of its tasks",
     "no_timer_outlives": "nothing happens to a process that is gone",
     "bytes_conserved": "at the end: bytes sent and duplicated = bytes received, dropped and in flight",
-    "one_verdict_each": "at the end: every feedback that came to the hub has one verdict, or waits in the buffer",
-    "exits_explained": "a node ends by itself only for a reason that the run gave it",
+    "one_verdict_each": "every feedback that has come to the hub has one verdict, or waits in the buffer",
+    "exits_explained": "a process ends by itself only for a reason that the run gave it",
     "no_busy_wait": "a core that was woken wants to be woken again later, never at once",
     "no_crash": "no core raises",
 }
+
+SHOWN_BY: Mapping[str, str] = {  # what must have happened at least once before an invariant can be said to hold
+    "applied_once": "step",
+    "staleness_bounded": "step",
+    "version_by_one": "stepped",
+    "current_incarnation": "step",
+    "one_owner": "welcome",
+    "discriminator_kept": "welcome",
+    "queues_bounded": "task",
+    "credit_kept": "task",
+    "dead_incarnations_silent": "task",
+    "sound_feedback": "step",
+    "weight_bounded": "step",
+    "no_work_after_leave": "goodbye",
+    "no_timer_outlives": "end",
+    "bytes_conserved": "task",
+    "one_verdict_each": "feedback",
+    "exits_explained": "exit",
+    "no_busy_wait": "tick",
+    "no_crash": "event",
+}
+AT_THE_END = frozenset(name for name, says in INVARIANTS.items() if says.startswith("at the end"))
 
 SOMETIMES: tuple[str, ...] = (
     "quorum_step",

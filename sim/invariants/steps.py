@@ -9,14 +9,18 @@ import math
 from collections import Counter
 from collections.abc import Iterator
 
+import numpy as np
+
 from broker.jobs import Contribution, Step
 from broker.shares import WEIGHT_MAX, WEIGHT_MIN
 from broker.steprule import staleness_weight
+from mdgan_edge.messages import Tensor
 from mdgan_edge.settings import TrainingSettings, quorum_count, quota_count
 from sim.invariants.ledger import Given, Ledger
 from sim.invariants.names import Found
 
 ROUNDING = 1e-9
+NORM_ROUNDING = 1e-6  # of float32
 
 
 def merged(ledger: Ledger, training: TrainingSettings, shape: tuple[int, ...], step: Step) -> Iterator[Found]:
@@ -31,6 +35,12 @@ def merged(ledger: Ledger, training: TrainingSettings, shape: tuple[int, ...], s
     for node, count in Counter(one.node for one in step.contributions).items():
         if count > quota:
             yield "weight_bounded", node, f"{count} of its feedbacks in one step, quota is {quota}"
+
+
+def measured(tensor: Tensor) -> float:
+    """The L2 norm of what is really there; nan if it is not finite."""
+    wide = np.frombuffer(tensor.data, np.float32).astype(np.float64)
+    return float(np.sqrt(wide @ wide)) if np.isfinite(wide).all() else math.nan
 
 
 def was_clipped(one: Contribution) -> bool:
@@ -72,6 +82,9 @@ def _weight(
     ledger: Ledger, training: TrainingSettings, shape: tuple[int, ...], staleness: int, one: Contribution
 ) -> Iterator[Found]:
     norm = one.feedback.norm
+    if one.feedback.data and not math.isclose(norm, measured(one.feedback), rel_tol=NORM_ROUNDING):
+        yield "sound_feedback", one.node, f"task {one.task_id}: its norm is {measured(one.feedback)}, not {norm}"
+        return
     if one.feedback.shape != shape or not norm < math.inf:
         yield "sound_feedback", one.node, f"task {one.task_id}: shape {one.feedback.shape}, norm {norm}"
         return

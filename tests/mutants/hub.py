@@ -144,7 +144,7 @@ def leavers_are_still_given_work() -> Any:
 
 @caught_by("credit_kept")
 def the_dead_keep_their_tasks() -> Any:
-    return broken(Membership, "_take_back", always(0))
+    return broken(Membership, "_take_back", always(()))
 
 
 @caught_by("no_starvation")
@@ -224,7 +224,7 @@ def old_sessions_get_work() -> Any:
     return broken(HubCore, "_send", stale_header)
 
 
-@caught_by("version_advances")
+@caught_by("one_verdict_each")
 def feedback_is_forgotten() -> Any:
     def forgetful(true: Any) -> Any:
         def admit(self: Training, member: Member, message: Any, now: Any) -> Any:
