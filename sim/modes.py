@@ -50,7 +50,8 @@ class Cell:
     seed: int
     curve: tuple[tuple[float, float], ...]
     versions: int
-    merged: Mapping[NodeId, int]  # feedbacks, by node that was alive at the end
+    merged: Mapping[NodeId, int]  # feedbacks, by node that was there at the end
+    weights: Mapping[NodeId, float]  # what they weighed: the sum of the node's parts of every step
     cpu_s: float
 
     def reached(self, target: Target) -> float | None:
@@ -140,8 +141,10 @@ def play_cell(asked: Wanted, mode: str, seed: int) -> Cell:
         raise SelfCheckFailed(f"{mode}, seed {seed}: {violation.invariant} is violated: {violation.what}")
     core = played.world.last_hub_core
     assert core is not None
-    merged = {member.node: member.tally.merged for member in core.members if member.present}
-    return Cell(mode, seed, tuple(recorder.points), core.training.version, merged, played.cpu_s)
+    there = [member for member in core.members if member.present]
+    merged = {member.node: member.tally.merged for member in there}
+    weights = {member.node: member.tally.weight for member in there}
+    return Cell(mode, seed, tuple(recorder.points), core.training.version, merged, weights, played.cpu_s)
 
 
 def play_all(asked: Wanted, jobs: int, told: Callable[[str], None]) -> list[Cell]:
@@ -180,7 +183,12 @@ def summary(asked: Wanted, cells: Sequence[Cell]) -> dict[str, Any]:
         "against_sync": {mode: _ratios(by_mode, mode, target) for mode in MODES if mode != BASELINE},
         "cells": [
             {"mode": cell.mode, "seed": cell.seed, "reached_s": cell.reached(target), "versions": cell.versions}
-            | {"merged": dict(cell.merged), "curve": [list(point) for point in cell.curve], "cpu_s": cell.cpu_s}
+            | {
+                "merged": dict(cell.merged),
+                "weights": dict(cell.weights),
+                "curve": [list(point) for point in cell.curve],
+                "cpu_s": cell.cpu_s,
+            }
             for cell in cells
         ],
     }
@@ -190,14 +198,20 @@ def _of_mode(cells: Any, target: Target) -> dict[str, Any]:
     several = list(cells)
     reached = [at for cell in several if (at := cell.reached(target)) is not None]
     finals = [cell.curve[-1][1] for cell in several if cell.curve]
-    shares = [min(cell.merged.values()) * len(cell.merged) / max(1, sum(cell.merged.values())) for cell in several]
     return {
         "reached": len(reached),
         "reached_s": _stated(reached),
         "final": _stated(finals),
         "versions": _stated([cell.versions for cell in several]),
-        "least_share": _stated(shares),  # of the node with the least, as a part of its fair share
+        "least_share": _stated([_least(cell.merged) for cell in several]),
+        "least_weighted_share": _stated([_least(cell.weights) for cell in several]),
     }
+
+
+def _least(given: Mapping[NodeId, float]) -> float:
+    """What the node with the least gave, as a part of its fair share."""
+    total = sum(given.values())
+    return min(given.values()) * len(given) / total if total else 0.0
 
 
 def _ratios(by_mode: Mapping[str, Mapping[int, Cell]], mode: str, target: Target) -> dict[str, Any]:

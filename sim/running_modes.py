@@ -53,12 +53,15 @@ def summary_lines(found: Mapping[str, Any], folder: Path) -> list[str]:
     for mode, one in found["modes"].items():
         time = "never" if one["reached_s"] is None else f"{_words(one['reached_s'], '.0f')} s"
         missed = f" ({one['reached']} of {seeds} seeds)" if one["reached"] < seeds else ""
-        versions, share = one["versions"]["median"], one["least_share"]["median"]
+        versions = one["versions"]["median"]
         lines.append(f"  {mode:12} {time}{missed}; at the end {_words(one['final'], '.3g')}, {versions:.0f} versions")
-        lines.append(f"  {'':12} the node with the least gave {share:.0%} of its fair share")
+        count, weight = one["least_share"]["median"], one["least_weighted_share"]["median"]
+        least = f"{count:.0%} of its fair share, by weight {weight:.0%}"
+        lines.append(f"  {'':12} the node with the least gave {least}")
     for mode, one in found["against_sync"].items():
         if one["time"] is not None:
-            lines.append(f"  {mode} / {BASELINE}: {_words(one['time'], '.2f')} of its time, over {one['pairs']} pairs")
+            ratio = _words(one["time"], ".2f")
+            lines.append(f"  {mode} / {BASELINE}: {ratio} of its time, over {one['pairs']} pairs")
     return [*lines, f"picture: {folder / PICTURE_FILE}"]
 
 
