@@ -36,14 +36,21 @@ from mdgan_edge.actors import (
 )
 from mdgan_edge.errors import ExitCode
 from mdgan_edge.messages import (
+    Abort,
+    Accept,
     Bye,
     ByeAck,
+    Commit,
+    Copy,
+    Decline,
     Error,
     ErrorCode,
     HeldDiscriminator,
     Message,
+    Peers,
     Ping,
     Pong,
+    Propose,
     Receipt,
     Refuse,
     Task,
@@ -53,7 +60,21 @@ from mdgan_edge.messages import (
 from nodes import greeting, jobs
 from nodes.contact import Contact
 from nodes.greeting import NodeFacts
-from nodes.jobs import Prepare, Prepared, Save, Saved, Train, Trained
+from nodes.jobs import (
+    Install,
+    Moved,
+    Offer,
+    Offered,
+    Prepare,
+    Prepared,
+    Save,
+    Saved,
+    Shelve,
+    Shelved,
+    Train,
+    Trained,
+)
+from nodes.swapping import Act, Swapping
 from nodes.worklist import Worklist
 
 LEAVE_MAX_S = 14.0  # how long a leaving node waits for its trainer: to end what it has in hand, to save
@@ -75,16 +96,25 @@ class Phase(Enum):
 class NodeCore:
     """Decides for one node."""
 
-    def __init__(self, facts: NodeFacts, run_id: str | None, held: HeldDiscriminator | None, now: Nanos) -> None:
+    def __init__(
+        self,
+        facts: NodeFacts,
+        run_id: str | None,
+        held: HeldDiscriminator | None,
+        now: Nanos,
+        spares: tuple[HeldDiscriminator, ...] = (),
+    ) -> None:
         self.facts = facts
         self.run_id = run_id
         self.held = held
+        self.spares = spares
         self.phase = Phase.GREETING
         self.welcome: Welcome | None = None
         self.receipts: dict[Verdict, int] = {}
         self.outcome: Literal["completed", "stopped", "failed"] = "stopped"
         self._header = Header()
         self.work = Worklist()
+        self.swapping = Swapping(facts.node, facts.incarnation, facts.shard_size)
         self._preparing: Prepare | None = None  # the last one asked for; those before it do not count
         self._saving = False
         self._diverged_in_a_row = 0
@@ -132,7 +162,8 @@ class NodeCore:
         """When the next heartbeat, HELLO, or giving-up is due."""
         match self.phase:
             case Phase.SERVING | Phase.PREPARING:
-                return self._contact.quiet_until
+                swap_at = self.swapping.deadline if self.phase is Phase.SERVING else None
+                return self._contact.quiet_until if swap_at is None else min(self._contact.quiet_until, swap_at)
             case Phase.GREETING:
                 return min(self._contact.gives_up_at, self._contact.hello_at)
             case Phase.LEAVING:
@@ -157,6 +188,8 @@ class NodeCore:
             case Receipt():
                 self.receipts[message.verdict] = self.receipts.get(message.verdict, 0) + 1
                 return []
+            case Peers() | Propose() | Accept() | Decline() | Copy() | Commit() | Abort():
+                return self._about_a_swap(message, now)
             case Ping(echo):
                 return [self._send(Pong(echo), now)]
             case Pong():
@@ -178,8 +211,9 @@ class NodeCore:
         self._header, self.welcome = header, welcome
         self.work.void()
         self._contact.welcomed(welcome.heartbeat_s, welcome.lease_s)
+        self.swapping.welcomed(welcome.terms)
         mine = self.held is not None and welcome.run_id == self.run_id
-        keep = mine and self._holds(welcome)
+        keep = mine and welcome.discriminator.action != "init"
         self.run_id = welcome.run_id
         facts = {"run_id": welcome.run_id, "discriminator": welcome.discriminator.discriminator_id, "kept": keep}
         note = Note("welcomed", greeting.welcome_text(again, keep), facts)
@@ -189,11 +223,6 @@ class NodeCore:
             return [note]
         self._preparing = job
         return [note, Run(job)]
-
-    def _holds(self, welcome: Welcome) -> bool:
-        assigned = welcome.discriminator
-        assert self.held is not None
-        return (self.held.discriminator_id, self.held.hop) == (assigned.discriminator_id, assigned.hop)
 
     def _task(self, task: Task) -> list[Effect]:
         assert self.welcome is not None
@@ -240,6 +269,13 @@ class NodeCore:
                 return self._trained(result, now)
             case Prepared(held):
                 return self._prepared(held) if job == self._preparing else []
+            case Offered():
+                assert self.held is not None
+                return self._act(self.swapping.offered(result, self.held), now)
+            case Shelved():
+                return self._shelved(result, now)
+            case Moved():
+                return self._moved(result, now)
             case Saved():
                 self._saving, self._save_at = False, _next_save(now)
                 return self._say_goodbye(now) if self.phase is Phase.LEAVING and self.work.training is None else []
@@ -260,6 +296,7 @@ class NodeCore:
         assert self.held is not None
         session = self.work.finish()
         self.held = replace(self.held, tasks=result.tasks)
+        self.swapping.trained()
         effects: list[Effect] = []
         self._diverged_in_a_row = 0 if result.feedback is not None else self._diverged_in_a_row + 1
         if self._diverged_in_a_row >= DIVERGED_MAX:
@@ -277,6 +314,29 @@ class NodeCore:
         why = "a loss or gradient is not finite; going on with a fresh discriminator (is the learning rate too high?)"
         self._preparing = jobs.prepare(self.welcome, True, self.facts.labels)
         return [Note("diverged", why, level="warning"), Run(self._preparing)]
+
+    # --- swap -----------------------------------------------------------------------------------------------------
+
+    def _about_a_swap(self, message: Message, now: Nanos) -> list[Effect]:
+        if self.phase is Phase.SERVING and self.held is not None and self._preparing is None:
+            return self._act(self.swapping.received(message, self.held, now), now)
+        if isinstance(message, Propose):
+            return [self._send(Decline(message.swap_id, self.facts.node, message.sender, "busy"), now)]
+        return []
+
+    def _shelved(self, shelved: Shelved, now: Nanos) -> list[Effect]:
+        assert self.held is not None
+        self.spares = shelved.spares
+        bad = [Note("bad_copy", shelved.trouble, {"from": shelved.copy.sender}, "warning")] if shelved.trouble else []
+        return [*bad, *self._act(self.swapping.shelved(shelved, self.held, now), now)]
+
+    def _moved(self, moved: Moved, now: Nanos) -> list[Effect]:
+        self.held, self.spares = moved.held, moved.spares
+        facts = {"discriminator": moved.held.discriminator_id, "hop": moved.held.hop}
+        return [Note("swapped", "the hub has put it on record", facts), *self._act(self.swapping.moved(), now)]
+
+    def _act(self, acts: list[Act], now: Nanos) -> list[Effect]:
+        return [Run(act) if isinstance(act, Offer | Shelve | Install) else self._send(act, now) for act in acts]
 
     # --- leaving --------------------------------------------------------------------------------------------------
 
@@ -313,6 +373,8 @@ class NodeCore:
         match self.phase:
             case Phase.SERVING:
                 effects = self._train_next() if self.work.waiting else []
+                if self.held is not None and self._preparing is None:
+                    effects += self._act(self.swapping.act(self.held, now), now)
                 if now >= self._save_at:
                     effects += self._save_sometimes()
                 return effects if now < self._contact.quiet_until else effects + self._keep_in_touch(now)
@@ -336,7 +398,9 @@ class NodeCore:
             return self._over(code, text, "failed")
         if now < self._contact.hello_at:
             return []
-        send = Send(HUB, greeting.hello(self.facts, self.run_id, self.held), Header(epoch=self._header.epoch))
+        send = Send(
+            HUB, greeting.hello(self.facts, self.run_id, self.held, self.spares), Header(epoch=self._header.epoch)
+        )
         return [Reconnect(), send] if self._contact.hello_sent(now) else [send]
 
     def _keep_in_touch(self, now: Nanos) -> list[Effect]:

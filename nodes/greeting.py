@@ -43,7 +43,9 @@ class NodeFacts:
     death_timeout_s: float
 
 
-def hello(facts: NodeFacts, run_id: str | None, held: HeldDiscriminator | None) -> Hello:
+def hello(
+    facts: NodeFacts, run_id: str | None, held: HeldDiscriminator | None, spares: tuple[HeldDiscriminator, ...] = ()
+) -> Hello:
     """The greeting."""
     return Hello(
         incarnation=facts.incarnation,
@@ -57,6 +59,7 @@ def hello(facts: NodeFacts, run_id: str | None, held: HeldDiscriminator | None) 
         model=facts.model,
         run_id=run_id,
         discriminator=held,
+        spares=spares,
     )
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from broker.jobs import Checkpointed, Step, Stepped
 from mdgan_edge.actors import Effect, Event, Garbled, JobDone, Note, Received, Run, Send, Tick
-from mdgan_edge.messages import Bye, Feedback, Hello, NodeId, Receipt, Task, Tensor, Verdict
+from mdgan_edge.messages import Abort, Bye, Commit, Feedback, Hello, NodeId, Prepared, Receipt, Task, Tensor, Verdict
 from mdgan_edge.service import JOBS_MAX
 from mdgan_edge.settings import Settings, quorum_count, quota_count
 from nodes.core import NodeCore
@@ -20,6 +20,7 @@ from sim.invariants.ledger import Ledger, Norms
 from sim.invariants.liveness import Liveness
 from sim.invariants.names import INVARIANTS, SOMETIMES, Found, Violation
 from sim.invariants.replay import Replay
+from sim.invariants.swaps import SwapBook
 from sim.scenario.values import Scenario
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ class Checks:
         self._secrets: dict[NodeId, frozenset[bytes]] = {}
         self._alive: set[NodeId] = set()
         self._exits = Exits()
+        self._swaps = SwapBook()
         self._kept = 0  # the version of the last checkpoint
         self._buffered_max = 0
 
@@ -118,7 +120,7 @@ class Checks:
         else:
             self._exits.handled(machine, event)
         if world.now >= self._liveness.look_at:
-            self._found(world, self._liveness.look(world, self._ledger))
+            self._found(world, self._liveness.look(world, self._ledger, self._swaps))
 
     def finish(self, world: World) -> None:
         """The run is over."""
@@ -174,6 +176,8 @@ class Checks:
         if isinstance(message, Feedback):
             self._ledger.feedback += 1
             self._perhaps_admitted(world, event, message, effects)
+        elif isinstance(message, Prepared):
+            self._swaps.prepared(node, message)
         elif isinstance(message, Bye) and self._ledger.sessions.get(node) == event.header.session:
             self._ledger.left.add(node)
 
@@ -181,6 +185,10 @@ class Checks:
         if isinstance(send.message, Task):
             self._found(world, sessions.given(self._ledger, send, send.message))
             self._look_at_credit(world, send.to.node)
+        elif isinstance(send.message, Commit):
+            self._found(world, self._swaps.committed(self._ledger, send.to.node, send.message))
+        elif isinstance(send.message, Abort):
+            self._found(world, self._swaps.voided(send.to.node, send.message.swap_id))
         else:
             self._exits.sent(world, send)
 
