@@ -49,23 +49,18 @@ from mdgan_edge.actors import (
 )
 from mdgan_edge.errors import ExitCode
 from mdgan_edge.messages import (
-    Accept,
     Bye,
     ByeAck,
-    Copy,
-    Decline,
     Error,
     Feedback,
     Hello,
-    Installed,
     Message,
+    PeerMessage,
     Ping,
     Pong,
-    Prepared,
-    Propose,
     Receipt,
     Refuse,
-    Seek,
+    SwapReport,
     TaskId,
     Verdict,
 )
@@ -176,10 +171,10 @@ class HubCore:
                 return [*(change.note() for change in changes), self._send(member, Pong(echo))]
             case Refuse(task_id, reason):
                 return self._refused(member, task_id, reason, now)
-            case Seek() | Prepared() | Installed():
-                return self.swaps.received(member, message, now)
-            case Propose() | Accept() | Decline() | Copy():
+            case _ if isinstance(message, PeerMessage):
                 return self.swaps.relay(member, message)
+            case _ if isinstance(message, SwapReport):
+                return self.swaps.received(member, message, now)
             case Bye(reason):
                 change = self.members.end(member, MemberState.LEFT, reason)
                 return [*_noted(change), self._send(member, ByeAck())]

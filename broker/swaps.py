@@ -31,6 +31,7 @@ from mdgan_edge.messages import (
     Propose,
     Seek,
     SwapId,
+    SwapReport,
 )
 from mdgan_edge.streams import stream_seed
 
@@ -78,8 +79,8 @@ class Swaps:
 
     # --- what nodes say -------------------------------------------------------------------------------------------
 
-    def received(self, member: Member, message: Message, now: Nanos) -> list[Effect]:
-        """A message about a swap, from a member."""
+    def received(self, member: Member, message: SwapReport, now: Nanos) -> list[Effect]:
+        """A member tells of its swap."""
         match message:
             case Seek():
                 return [_send(member, Peers(self._view(member.node)))]
@@ -90,8 +91,6 @@ class Swaps:
                 if told is not None and told.swap_id == swap_id:
                     del self._told[member.node]
                 return []
-            case _:
-                raise AssertionError(f"not about a swap: {message!r}")
 
     def relay(self, member: Member, message: PeerMessage) -> list[Effect]:
         """What one node says to another. The sender is proven; who is not there, is said to be gone."""

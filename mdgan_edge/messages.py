@@ -319,5 +319,6 @@ class Error(msgspec.Struct, frozen=True, gc=False):
 
 
 PeerMessage = Propose | Accept | Decline | Copy  # what nodes say to each other; the hub hands it on
-SwapMessage = Seek | Peers | PeerMessage | Prepared | Commit | Abort | Installed
+SwapReport = Seek | Prepared | Installed  # what a node tells the hub about its swap
+SwapMessage = SwapReport | PeerMessage | Peers | Commit | Abort
 Message = Hello | Welcome | Ping | Pong | Task | Feedback | Receipt | Refuse | Bye | ByeAck | Error | SwapMessage

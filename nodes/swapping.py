@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from enum import Enum, auto
 
-from mdgan_edge.actors import Nanos, nanos
+from mdgan_edge.actors import Nanos, Note, nanos
 from mdgan_edge.messages import (
     Abort,
     Accept,
@@ -37,7 +37,7 @@ ANSWER_S = 5.0  # how long a peer, or the hub that is asked for peers, may take 
 COPY_S = 30.0  # how long copies may take to cross
 ASK_AGAIN_S = 2.0  # how often the hub is told PREPARED while it has not decided
 
-Act = Message | SwapJob  # what is to be sent or done
+Act = Message | SwapJob | Note  # what is to be sent, done or said
 
 
 class Stage(Enum):
@@ -88,8 +88,10 @@ class Swapping:
 
     # --- what comes in --------------------------------------------------------------------------------------------
 
-    def received(self, message: Message, held: HeldDiscriminator, now: Nanos) -> list[Act]:
-        """A message about a swap."""
+    def received(self, message: Message, held: HeldDiscriminator | None, now: Nanos) -> list[Act]:
+        """A message about a swap; `held` is None while there is nothing that could be swapped."""
+        if held is None:
+            return [self._busy(message)] if isinstance(message, Propose) else []
         match message:
             case Peers(nodes) if self.stage is Stage.SEEKING:
                 self._peers = list(nodes)
@@ -122,11 +124,14 @@ class Swapping:
         if asked.architecture != held.architecture:
             return [Decline(asked.swap_id, self._node, asked.sender, "bad")]
         if self.stage is not None:
-            return [Decline(asked.swap_id, self._node, asked.sender, "busy")]
+            return [self._busy(asked)]
         self._open(asked.swap_id, asked.sender)
         self._theirs = asked
         accept = Accept(asked.swap_id, self._node, asked.sender, held.discriminator_id, held.hop)
         return [accept, *self._give(now)]
+
+    def _busy(self, asked: Propose) -> Decline:
+        return Decline(asked.swap_id, self._node, asked.sender, "busy")
 
     def _give(self, now: Nanos) -> list[Act]:
         self.stage, self.deadline = Stage.GIVING, Nanos(now + nanos(COPY_S))
@@ -166,19 +171,20 @@ class Swapping:
         if shelved.trouble is not None:
             partner = self._partner
             self._close("bad copy")
-            return [Decline(copy.swap_id, self._node, partner, "bad")]
+            bad = Note("bad_copy", shelved.trouble, {"from": partner}, "warning")
+            return [bad, Decline(copy.swap_id, self._node, partner, "bad")]
         self.stage, self.deadline = Stage.PREPARED, Nanos(now + nanos(ASK_AGAIN_S))
         mine, theirs = (held.discriminator_id, held.hop), (copy.discriminator_id, copy.hop)
         self._prepared = Prepared(self.swap_id, self._partner, *mine, *theirs)
         return [self._prepared]
 
-    def moved(self) -> list[Act]:
+    def moved(self, held: HeldDiscriminator) -> list[Act]:
         """The pointer is flipped."""
         if self.stage is not Stage.INSTALLING:
             return []
-        swap_id = self.swap_id
+        swap_id, facts = self.swap_id, {"discriminator": held.discriminator_id, "hop": held.hop, "from": self._partner}
         self._close("committed")
-        return [Installed(swap_id)]
+        return [Installed(swap_id), Note("swapped", "the hub has put it on record", facts)]
 
     # --- what time brings -----------------------------------------------------------------------------------------
 

@@ -78,7 +78,7 @@ class Line:
     free_at: int = 0
     bulk_free_at: int = 0  # of copies, which let everything else pass
 
-    def take(self, size: int, now: int, queue: int, lane: Lane) -> int | None:
+    def take(self, size: int, now: int, queue: float, lane: Lane) -> int | None:
         """When the last bit has left, or None if the queue is full."""
         if self.rate is None:
             return now
@@ -177,7 +177,7 @@ class Way:
         if terms.burst is not None and self._lost_in_burst(terms.burst, now, n):
             return "burst"
         left_at = self.line.take(size, now, terms.queue, lane)
-        left_at = None if left_at is None else self.port.take(size, left_at, terms.queue, lane)
+        left_at = None if left_at is None else self.port.take(size, left_at, math.inf, lane)  # the hub queues for each node apart
         if left_at is None:
             return "queue full"
         latency = self._latency(n)
