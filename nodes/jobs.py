@@ -17,6 +17,8 @@ from mdgan_edge.messages import (
     Welcome,
 )
 
+SHADOW, BACKUP = SLOTS = ("shadow", "backup")  # what comes in a swap; what was given away in the last one
+
 
 class Prepare(msgspec.Struct, frozen=True, gc=False):
     """Hold this discriminator: keep the one at hand, take the spare of its name, or make a seeded fresh one.

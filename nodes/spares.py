@@ -8,9 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from mdgan_edge.messages import DiscriminatorId, HeldDiscriminator
+from nodes.jobs import SLOTS
 from nodes.saved import SavedDiscriminator, read_discriminator, write_discriminator
-
-SHADOW, BACKUP = "shadow.safetensors", "backup.safetensors"
 
 Name = tuple[DiscriminatorId, int]
 
@@ -21,8 +20,8 @@ class Spares:
     def __init__(self, folder: Path | None) -> None:
         self._folder = folder
         self._slots: dict[str, SavedDiscriminator] = {}
-        for slot in (SHADOW, BACKUP):
-            saved = read_discriminator(folder / slot) if folder is not None else None
+        for slot in SLOTS:
+            saved = read_discriminator(folder / f"{slot}.safetensors") if folder is not None else None
             if saved is not None:
                 self._slots[slot] = saved
 
@@ -39,4 +38,4 @@ class Spares:
         """Durable when this returns; what was in the slot is gone."""
         self._slots[slot] = saved
         if self._folder is not None:
-            write_discriminator(self._folder / slot, saved.run_id, saved.held, saved.tensors)
+            write_discriminator(self._folder / f"{slot}.safetensors", saved.run_id, saved.held, saved.tensors)

@@ -19,6 +19,8 @@ from mdgan_edge.gan.parcel import digest, pack, unpack
 from mdgan_edge.gan.tensors import to_torch, to_wire
 from mdgan_edge.messages import Copy, DiscriminatorId, HeldDiscriminator, NodeId, SwapId, Task
 from nodes.jobs import (
+    BACKUP,
+    SHADOW,
     Install,
     Moved,
     NodeJob,
@@ -36,7 +38,7 @@ from nodes.jobs import (
     moved_on,
 )
 from nodes.saved import SavedDiscriminator, read_discriminator, write_discriminator
-from nodes.spares import BACKUP, SHADOW, Name, Spares
+from nodes.spares import Name, Spares
 
 
 class NodeTrainer:

@@ -177,7 +177,9 @@ class Way:
         if terms.burst is not None and self._lost_in_burst(terms.burst, now, n):
             return "burst"
         left_at = self.line.take(size, now, terms.queue, lane)
-        left_at = None if left_at is None else self.port.take(size, left_at, math.inf, lane)  # the hub queues for each node apart
+        left_at = (
+            None if left_at is None else self.port.take(size, left_at, math.inf, lane)
+        )  # the hub queues for each node apart
         if left_at is None:
             return "queue full"
         latency = self._latency(n)

@@ -21,6 +21,8 @@ from broker.jobs import (
 )
 from mdgan_edge.messages import DiscriminatorId, HeldDiscriminator, Tensor, Version
 from nodes.jobs import (
+    BACKUP,
+    SHADOW,
     Install,
     Moved,
     NodeJob,
@@ -37,7 +39,6 @@ from nodes.jobs import (
     Trained,
     moved_on,
 )
-from nodes.spares import BACKUP, SHADOW
 
 ARCHITECTURE = "tokens"
 PARAMETERS = 670_219  # of a discriminator: as many as the paper's for MNIST

@@ -11,6 +11,8 @@ import numpy as np
 from mdgan_edge.messages import Copy, DiscriminatorId, HeldDiscriminator, NodeId, NodeTerms, Task
 from mdgan_edge.streams import stream_seed
 from nodes.jobs import (
+    BACKUP,
+    SHADOW,
     Install,
     Moved,
     NodeJob,
@@ -27,7 +29,6 @@ from nodes.jobs import (
     Trained,
     moved_on,
 )
-from nodes.spares import BACKUP, SHADOW
 from sim.toy.losses import LOSSES
 from sim.toy.mixture import DIMENSIONS, Points
 from sim.toy.networks import HIDDEN, Adam, Vector, backward, forward, initial_parameters, layers_of, parameter_count
