@@ -21,6 +21,7 @@ from broker.member import Change, Member, MemberState
 from broker.membership import Membership
 from broker.ownership import Ownership
 from broker.shares import low_share
+from broker.swaps import Swaps
 from broker.training import Training
 from broker.turned_away import TurnedAway
 from mdgan_edge.actors import (
@@ -54,10 +55,12 @@ from mdgan_edge.messages import (
     Feedback,
     Hello,
     Message,
+    PeerMessage,
     Ping,
     Pong,
     Receipt,
     Refuse,
+    SwapReport,
     TaskId,
     Verdict,
 )
@@ -89,7 +92,10 @@ class HubCore:
         self.verdicts: dict[Verdict, int] = dict.fromkeys(Verdict, 0)
         self.garbled: dict[str, int] = {}
         self.turned_away = TurnedAway()
-        self.entrance = Entrance(settings, facts, self.members, self.ownership, self.training, self.verdicts)
+        self.swaps = Swaps(self.members, self.ownership, facts.epoch)
+        self.entrance = Entrance(
+            settings, facts, self.members, self.ownership, self.training, self.swaps, self.verdicts
+        )
         self.evaluations = Evaluations(settings.hub.evaluate_every)
         self.checkpoints = Checkpoints(settings.hub.checkpoint_every, facts.run_id, facts.version)
         self.outcome: Literal["completed", "stopped", "failed"] = "failed"
@@ -165,6 +171,10 @@ class HubCore:
                 return [*(change.note() for change in changes), self._send(member, Pong(echo))]
             case Refuse(task_id, reason):
                 return self._refused(member, task_id, reason, now)
+            case _ if isinstance(message, PeerMessage):
+                return self.swaps.relay(member, message)
+            case _ if isinstance(message, SwapReport):
+                return self.swaps.received(member, message, now)
             case Bye(reason):
                 change = self.members.end(member, MemberState.LEFT, reason)
                 return [*_noted(change), self._send(member, ByeAck())]
@@ -302,7 +312,8 @@ class HubCore:
         self._sweep_at = Nanos(now + nanos(SWEEP_S))
         self.training.look_at_all()
         behind = self.training.shares.behind(self.members)
-        return [*(change.note() for change in changes), *(low_share(member, part) for member, part in behind)]
+        swaps = self.swaps.sweep(now)
+        return [*(change.note() for change in changes), *swaps, *(low_share(member, part) for member, part in behind)]
 
     def _step(self, now: Nanos) -> list[Effect]:
         decision = self.training.decide(now)

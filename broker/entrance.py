@@ -12,6 +12,7 @@ from broker.greeting import RunFacts
 from broker.member import Member, MemberState
 from broker.membership import Membership
 from broker.ownership import Ownership
+from broker.swaps import Swaps
 from broker.training import Training
 from mdgan_edge.actors import Effect, Header, Nanos, Note, Peer, Persist, RegisterChanged, Send
 from mdgan_edge.messages import Bye, Error, ErrorCode, Hello, NodeId, Verdict
@@ -36,10 +37,12 @@ class Entrance:
         members: Membership,
         ownership: Ownership,
         training: Training,
+        swaps: Swaps,
         verdicts: dict[Verdict, int],
     ) -> None:
         self._settings, self._facts = settings, facts
         self._members, self._ownership, self._training = members, ownership, training
+        self._swaps = swaps
         self._verdicts = verdicts
         self._register = RegisterChanged(frozenset(), frozenset())  # what the operator wishes
 
@@ -50,9 +53,11 @@ class Entrance:
             who = {"node": sender.node, "code": refusal.code}
             header = Header(epoch=self._facts.epoch)
             return [Send(sender, refusal, header), Note("refused", refusal.text, who, "warning")]
-        held = hello.discriminator if hello.run_id == self._facts.run_id else None
+        void = self._swaps.session_over(sender.node)
+        ours = hello.run_id == self._facts.run_id
+        held, spares = (hello.discriminator, hello.spares) if ours else (None, ())
         before = self._ownership.owner(sender.node)
-        assigned = self._ownership.assign(sender.node, hello.incarnation, held)
+        assigned = self._ownership.assign(sender.node, hello.incarnation, held, spares)
         known = self._members.get(sender.node)
         if known is not None and hello.incarnation != known.incarnation:
             self._fence(sender.node)  # nothing of a start that is over takes effect
@@ -62,10 +67,10 @@ class Entrance:
         member.header = Header(self._facts.epoch, member.session)
         self._training.look_at(member.node)
         owner = self._ownership.owner(sender.node)
-        durable = [Persist(owner)] if owner != before else []
+        durable = [Persist((owner,))] if owner != before else []
         welcome = Send(sender, greeting.welcome(member.node, assigned, self._settings, self._facts), member.header)
         asked_to_leave = self._ask_to_leave(member) if member.node in self._register.drained else []
-        return [*durable, welcome, greeting.joined(member, assigned, hello), *asked_to_leave]
+        return [*durable, *void, welcome, greeting.joined(member, assigned, hello), *asked_to_leave]
 
     def register_changed(self, register: RegisterChanged) -> list[Effect]:
         """The operator wants some to leave, and others shut out."""

@@ -116,6 +116,8 @@ def node_terms(settings: Settings) -> NodeTerms:
         betas=(training.beta1, training.beta2),
         gradient_penalty=training.gradient_penalty,
         label_aware=training.label_aware,
+        swap_epochs=0.0 if training.swap == "off" else training.swap,
+        swap_optimizer=training.swap_optimizer,
     )
 
 

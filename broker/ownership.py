@@ -27,12 +27,14 @@ class Ownership:
     def __init__(self, architecture: str, owners: Iterable[Owner] = ()) -> None:
         self.architecture = architecture
         self._owned: dict[NodeId, tuple[DiscriminatorId, int]] = {}
-        self._assigned_in: dict[NodeId, Incarnation] = {}
+        self._born_in: dict[NodeId, tuple[Incarnation, DiscriminatorId]] = {}  # the start that was told to make it
         self._started: dict[NodeId, Incarnation] = {}  # the last start that was let in
         self._born = 0
         for owner in owners:
             self._owned[owner.node] = (owner.discriminator_id, owner.hop)
-            self._assigned_in[owner.node] = self._started[owner.node] = owner.incarnation
+            self._started[owner.node] = owner.incarnation
+            if not owner.hop:
+                self._born_in[owner.node] = (owner.incarnation, owner.discriminator_id)
             self._born = max(self._born, _number(owner.discriminator_id))
 
     def owner(self, node: NodeId) -> Owner | None:
@@ -40,16 +42,37 @@ class Ownership:
         mine = self._owned.get(node)
         return None if mine is None else Owner(node, self._started[node], *mine)
 
-    def assign(self, node: NodeId, incarnation: Incarnation, held: HeldDiscriminator | None) -> AssignedDiscriminator:
-        """What a node that says HELLO is to own; `held` counts only if it is of this run."""
+    def assign(
+        self,
+        node: NodeId,
+        incarnation: Incarnation,
+        held: HeldDiscriminator | None,
+        spares: tuple[HeldDiscriminator, ...] = (),
+    ) -> AssignedDiscriminator:
+        """What a node that says HELLO is to own; `held` and `spares` count only if they are of this run."""
         mine = self._owned.get(node)
         self._started[node] = incarnation
         if mine is not None and held is not None and self._is_mine(mine, held):
             return AssignedDiscriminator(*mine, action="keep")
-        if mine is None or self._assigned_in[node] != incarnation:  # else this HELLO is said again
+        if mine is not None and any(self._is_mine(mine, spare) for spare in spares):
+            return AssignedDiscriminator(*mine, action="install")  # COMMIT was on its way when the node went away
+        if mine is None or self._born_in.get(node) != (incarnation, mine[0]):  # else this HELLO is said again
             mine = self._owned[node] = (self._next_id(node), 0)
-        self._assigned_in[node] = incarnation
+            self._born_in[node] = (incarnation, mine[0])
         return AssignedDiscriminator(*mine, action="init")
+
+    def owned(self, node: NodeId) -> tuple[DiscriminatorId, int] | None:
+        """Which one a node owns, and how often that one has moved."""
+        return self._owned.get(node)
+
+    def swap(self, one: NodeId, other: NodeId) -> tuple[Owner, Owner]:
+        """Each owns the other's from now on, which has moved once more. Returns what is to be remembered at once."""
+        (first, first_hop), (second, second_hop) = self._owned[one], self._owned[other]
+        self._owned[one], self._owned[other] = (second, second_hop + 1), (first, first_hop + 1)
+        owners = self.owner(one), self.owner(other)
+        assert owners[0] is not None
+        assert owners[1] is not None
+        return owners[0], owners[1]
 
     def owns(self, node: NodeId, discriminator_id: DiscriminatorId, hop: int) -> bool:
         return self._owned.get(node) == (discriminator_id, hop)

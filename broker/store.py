@@ -101,11 +101,12 @@ class HubStore:
             db.execute(_FORGET, (run_id, RUNS_REMEMBERED))
         return tuple(Owner(NodeId(node), Incarnation(start), DiscriminatorId(d), hop) for node, start, d, hop in rows)
 
-    def remember(self, run_id: str, owner: Owner) -> None:
-        """Durable when this returns."""
+    def remember(self, run_id: str, owners: tuple[Owner, ...]) -> None:
+        """All of them or none; durable when this returns."""
+        rows = [(run_id, one.node, one.incarnation, one.discriminator_id, one.hop) for one in owners]
         with self._open() as db:
-            row = (run_id, owner.node, owner.incarnation, owner.discriminator_id, owner.hop)
-            db.execute("INSERT OR REPLACE INTO owners VALUES (?, ?, ?, ?, ?)", row)
+            db.execute("BEGIN IMMEDIATE")
+            db.executemany("INSERT OR REPLACE INTO owners VALUES (?, ?, ?, ?, ?)", rows)
 
     def add(self, node: str, public_key: str) -> None:
         """Admit a node; a node that was drained or revoked is let in again. A known name or key is never changed."""

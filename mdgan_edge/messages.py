@@ -23,6 +23,8 @@ Session = NewType("Session", int)  # one accepted HELLO; 0 before it
 Incarnation = NewType("Incarnation", int)  # how often the node has started
 
 NODE_ID_PATTERN = r"^[a-z0-9][a-z0-9-]{0,31}$"
+SwapId = NewType("SwapId", str)  # made by the node that proposes: unique over all its starts
+
 PROTOCOL_VERSION = 1
 
 
@@ -73,6 +75,9 @@ class ErrorCode(StrEnum):
     SHUTDOWN = "SHUTDOWN"
 
 
+SwapOptimizer = Literal["travel", "stay", "reset"]  # what becomes of Adam's moments when a discriminator moves
+
+
 class ModelSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Which pair of networks, and for which images. Images are (channels, image_size, image_size) in [-1, 1]."""
 
@@ -97,10 +102,12 @@ class NodeTerms(msgspec.Struct, frozen=True, gc=False):
     betas: tuple[float, float]
     gradient_penalty: float
     label_aware: bool = False
+    swap_epochs: float = 0.0  # E: local epochs between two swaps; 0: never
+    swap_optimizer: SwapOptimizer = "travel"
 
 
 class HeldDiscriminator(msgspec.Struct, frozen=True, gc=False):
-    """The discriminator a node says it holds. `hop`: how often it moved; `tasks`: how many tasks trained it."""
+    """The discriminator a node says it holds. `hop`: how often it moved; `tasks`: how many this node has done."""
 
     discriminator_id: DiscriminatorId
     hop: int
@@ -109,11 +116,11 @@ class HeldDiscriminator(msgspec.Struct, frozen=True, gc=False):
 
 
 class AssignedDiscriminator(msgspec.Struct, frozen=True, gc=False):
-    """The discriminator the hub says the node owns, and where to take it from."""
+    """What the hub says the node owns: `keep` it, `install` the spare of that name, or `init` a fresh one."""
 
     discriminator_id: DiscriminatorId
     hop: int
-    action: Literal["keep", "init"]
+    action: Literal["keep", "install", "init"]
 
 
 class Hello(msgspec.Struct, frozen=True, gc=False):
@@ -133,6 +140,9 @@ class Hello(msgspec.Struct, frozen=True, gc=False):
     model: str | None = None
     run_id: str | None = None
     discriminator: HeldDiscriminator | None = None
+    spares: tuple[
+        HeldDiscriminator, ...
+    ] = ()  # what else it has: in its shadow slot, under the name it would get; backup
 
 
 class Welcome(msgspec.Struct, frozen=True, gc=False):
@@ -202,6 +212,94 @@ class Refuse(msgspec.Struct, frozen=True, gc=False):
     reason: Literal["busy", "bad", "diverged"]
 
 
+# --- swap: between two nodes, by way of the hub -----------------------------------------------------------------------
+
+
+class Seek(msgspec.Struct, frozen=True, gc=False):
+    """N>H: I am due for a swap; whom could I ask?"""
+
+
+class Peers(msgspec.Struct, frozen=True, gc=False):
+    """H>N: some live nodes, drawn at random; never the one that asked."""
+
+    nodes: tuple[NodeId, ...]
+
+
+class Propose(msgspec.Struct, frozen=True, gc=False):
+    """P>P: my discriminator for yours?"""
+
+    swap_id: SwapId
+    sender: NodeId
+    to: NodeId
+    discriminator_id: DiscriminatorId
+    hop: int
+    architecture: str
+
+
+class Accept(msgspec.Struct, frozen=True, gc=False):
+    """P>P: yes, for this one; the copy follows."""
+
+    swap_id: SwapId
+    sender: NodeId
+    to: NodeId
+    discriminator_id: DiscriminatorId
+    hop: int
+
+
+class Decline(msgspec.Struct, frozen=True, gc=False):
+    """P>P: no. `gone`: said by the hub of a node that is not there."""
+
+    swap_id: SwapId
+    sender: NodeId
+    to: NodeId
+    reason: Literal["busy", "gone", "bad"]
+
+
+class Copy(msgspec.Struct, frozen=True, gc=False):
+    """P>P: a copy of the sender's discriminator, as it is now."""
+
+    swap_id: SwapId
+    sender: NodeId
+    to: NodeId
+    discriminator_id: DiscriminatorId
+    hop: int
+    architecture: str
+    digest: str  # of all tensors below, see gan.state.digest
+    numbers: Tensor  # float32 (n,): parameters, buffers, and Adam's moments if the optimiser travels
+    counters: Tensor | None = None  # int64 (m,)
+
+
+class Prepared(msgspec.Struct, frozen=True, gc=False):
+    """N>H: what I hold and what lies, checked and durable, in my shadow slot. Said again until the hub has decided."""
+
+    swap_id: SwapId
+    partner: NodeId
+    held_id: DiscriminatorId
+    held_hop: int
+    received_id: DiscriminatorId
+    received_hop: int
+
+
+class Commit(msgspec.Struct, frozen=True, gc=False):
+    """H>N: the swap is on record: you own this one now. Said again until INSTALLED."""
+
+    swap_id: SwapId
+    discriminator_id: DiscriminatorId
+    hop: int
+
+
+class Abort(msgspec.Struct, frozen=True, gc=False):
+    """H>N: the swap is void, for ever."""
+
+    swap_id: SwapId
+
+
+class Installed(msgspec.Struct, frozen=True, gc=False):
+    """N>H: I hold what COMMIT said."""
+
+    swap_id: SwapId
+
+
 class Bye(msgspec.Struct, frozen=True, gc=False):
     """N>H: I leave. H>N: please leave (`reason`: completed, stopped, failed or drain)."""
 
@@ -220,4 +318,7 @@ class Error(msgspec.Struct, frozen=True, gc=False):
     fatal: bool = False
 
 
-Message = Hello | Welcome | Ping | Pong | Task | Feedback | Receipt | Refuse | Bye | ByeAck | Error
+PeerMessage = Propose | Accept | Decline | Copy  # what nodes say to each other; the hub hands it on
+SwapReport = Seek | Prepared | Installed  # what a node tells the hub about its swap
+SwapMessage = SwapReport | PeerMessage | Peers | Commit | Abort
+Message = Hello | Welcome | Ping | Pong | Task | Feedback | Receipt | Refuse | Bye | ByeAck | Error | SwapMessage

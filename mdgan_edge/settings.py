@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from mdgan_edge.messages import ModelSettings
+from mdgan_edge.messages import ModelSettings, SwapOptimizer
 
 Positive = Annotated[float, msgspec.Meta(gt=0)]
 AtLeastOne = Annotated[int, msgspec.Meta(ge=1)]
@@ -53,6 +53,8 @@ class TrainingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     clip_factor: Annotated[float, msgspec.Meta(ge=0)] = 10.0  # times the running median norm; 0: never clip
     step_timeout_s: Annotated[float, msgspec.Meta(ge=0)] = 30.0  # T_max; 0: wait for the quorum for ever
     quorum_min: AtLeastOne = 1  # K_min, once T_max has passed
+    swap: Positive | Literal["off"] = "off"  # E: local epochs between two swaps of discriminators
+    swap_optimizer: SwapOptimizer = "travel"  # Adam's moments go along, stay with the node, or begin at zero
     warm_up_tasks: NotNegative = 1  # a newcomer's first answers train D but are not merged
 
 

@@ -32,7 +32,6 @@ from mdgan_edge.actors import (
     Run,
     Send,
     Tick,
-    nanos,
 )
 from mdgan_edge.errors import ExitCode
 from mdgan_edge.messages import (
@@ -46,6 +45,7 @@ from mdgan_edge.messages import (
     Pong,
     Receipt,
     Refuse,
+    SwapMessage,
     Task,
     Verdict,
     Welcome,
@@ -53,13 +53,13 @@ from mdgan_edge.messages import (
 from nodes import greeting, jobs
 from nodes.contact import Contact
 from nodes.greeting import NodeFacts
-from nodes.jobs import Prepare, Prepared, Save, Saved, Train, Trained
+from nodes.jobs import Prepare, Prepared, Save, Saved, SwapJob, Train, Trained
+from nodes.leaving import Leaving
+from nodes.saves import Saves
+from nodes.swapping import Act, Swapping
 from nodes.worklist import Worklist
 
-LEAVE_MAX_S = 14.0  # how long a leaving node waits for its trainer: to end what it has in hand, to save
-FAREWELL_S = 5.0  # how long a BYE may stay unanswered
 DIVERGED_MAX = 5  # so many tasks in a row without a finite answer, and the node gives up
-SAVE_EVERY_S = 30.0  # the most training a sudden death can cost
 
 
 class Phase(Enum):
@@ -75,25 +75,30 @@ class Phase(Enum):
 class NodeCore:
     """Decides for one node."""
 
-    def __init__(self, facts: NodeFacts, run_id: str | None, held: HeldDiscriminator | None, now: Nanos) -> None:
+    def __init__(
+        self,
+        facts: NodeFacts,
+        run_id: str | None,
+        held: HeldDiscriminator | None,
+        now: Nanos,
+        spares: tuple[HeldDiscriminator, ...] = (),
+    ) -> None:
         self.facts = facts
         self.run_id = run_id
         self.held = held
+        self.spares = spares
         self.phase = Phase.GREETING
         self.welcome: Welcome | None = None
         self.receipts: dict[Verdict, int] = {}
         self.outcome: Literal["completed", "stopped", "failed"] = "stopped"
         self._header = Header()
         self.work = Worklist()
+        self.swapping = Swapping(facts.node, facts.incarnation, facts.shard_size)
         self._preparing: Prepare | None = None  # the last one asked for; those before it do not count
-        self._saving = False
         self._diverged_in_a_row = 0
-        self._why_leave = ""
-        self._bye_asked = False  # the hub said BYE first
+        self._leaving = Leaving(now)
         self._contact = Contact(facts.node, facts.incarnation, facts.death_timeout_s, now)
-        self._save_at = _next_save(now)
-        self._bye_said = False
-        self._leaves_by: Nanos = now  # while LEAVING
+        self._saves = Saves(now)
         self._trouble: LinkTrouble | None = None
 
     # --- the two calls --------------------------------------------------------------------------------------------
@@ -132,11 +137,12 @@ class NodeCore:
         """When the next heartbeat, HELLO, or giving-up is due."""
         match self.phase:
             case Phase.SERVING | Phase.PREPARING:
-                return self._contact.quiet_until
+                swap_at = self.swapping.deadline if self.phase is Phase.SERVING else None
+                return self._contact.quiet_until if swap_at is None else min(self._contact.quiet_until, swap_at)
             case Phase.GREETING:
                 return min(self._contact.gives_up_at, self._contact.hello_at)
             case Phase.LEAVING:
-                return self._leaves_by
+                return self._leaving.until
             case Phase.OVER:
                 return None
             case _:
@@ -157,15 +163,17 @@ class NodeCore:
             case Receipt():
                 self.receipts[message.verdict] = self.receipts.get(message.verdict, 0) + 1
                 return []
+            case _ if isinstance(message, SwapMessage):
+                return self._act(self.swapping.received(message, self._at_rest, now), now)
             case Ping(echo):
                 return [self._send(Pong(echo), now)]
             case Pong():
                 return []
             case Bye(reason):
-                self._bye_asked = True
+                self._leaving.asked = True
                 return self._leave(reason, "completed" if reason == "completed" else "stopped", now)
             case ByeAck():
-                return self._over(ExitCode.OK, self._why_leave) if self._bye_said else []
+                return self._over(ExitCode.OK, self._leaving.why) if self._leaving.said else []
             case _:
                 return [Note("malformed", f"{type(message).__name__} is not for a node", level="warning")]
 
@@ -178,8 +186,9 @@ class NodeCore:
         self._header, self.welcome = header, welcome
         self.work.void()
         self._contact.welcomed(welcome.heartbeat_s, welcome.lease_s)
+        self.swapping.welcomed(welcome.terms)
         mine = self.held is not None and welcome.run_id == self.run_id
-        keep = mine and self._holds(welcome)
+        keep = mine and greeting.has(welcome.discriminator, self.held, *self.spares)
         self.run_id = welcome.run_id
         facts = {"run_id": welcome.run_id, "discriminator": welcome.discriminator.discriminator_id, "kept": keep}
         note = Note("welcomed", greeting.welcome_text(again, keep), facts)
@@ -189,11 +198,6 @@ class NodeCore:
             return [note]
         self._preparing = job
         return [note, Run(job)]
-
-    def _holds(self, welcome: Welcome) -> bool:
-        assigned = welcome.discriminator
-        assert self.held is not None
-        return (self.held.discriminator_id, self.held.hop) == (assigned.discriminator_id, assigned.hop)
 
     def _task(self, task: Task) -> list[Effect]:
         assert self.welcome is not None
@@ -240,8 +244,18 @@ class NodeCore:
                 return self._trained(result, now)
             case Prepared(held):
                 return self._prepared(held) if job == self._preparing else []
+            case jobs.Offered():
+                assert self.held is not None
+                return self._act(self.swapping.offered(result, self.held), now)
+            case jobs.Shelved():
+                assert self.held is not None
+                self.spares = result.spares
+                return self._act(self.swapping.shelved(result, self.held, now), now)
+            case jobs.Moved():
+                self.held, self.spares = result.held, result.spares
+                return self._act(self.swapping.moved(result.held), now)
             case Saved():
-                self._saving, self._save_at = False, _next_save(now)
+                self._saves.done(now)
                 return self._say_goodbye(now) if self.phase is Phase.LEAVING and self.work.training is None else []
             case _:
                 raise AssertionError(f"not a result of a node's job: {result!r}")
@@ -260,6 +274,7 @@ class NodeCore:
         assert self.held is not None
         session = self.work.finish()
         self.held = replace(self.held, tasks=result.tasks)
+        self.swapping.trained()
         effects: list[Effect] = []
         self._diverged_in_a_row = 0 if result.feedback is not None else self._diverged_in_a_row + 1
         if self._diverged_in_a_row >= DIVERGED_MAX:
@@ -274,31 +289,46 @@ class NodeCore:
 
     def _diverged(self) -> list[Effect]:
         assert self.welcome is not None
-        why = "a loss or gradient is not finite; going on with a fresh discriminator (is the learning rate too high?)"
         self._preparing = jobs.prepare(self.welcome, True, self.facts.labels)
-        return [Note("diverged", why, level="warning"), Run(self._preparing)]
+        return [Note("diverged", greeting.DIVERGED, level="warning"), Run(self._preparing)]
+
+    # --- swap -----------------------------------------------------------------------------------------------------
+
+    @property
+    def _at_rest(self) -> HeldDiscriminator | None:
+        """What could be swapped now."""
+        return self.held if self.phase is Phase.SERVING and self._preparing is None else None
+
+    def _act(self, acts: list[Act], now: Nanos) -> list[Effect]:
+        effects: list[Effect] = []
+        for act in acts:
+            if isinstance(act, Note):
+                effects.append(act)
+            else:
+                effects.append(Run(act) if isinstance(act, SwapJob) else self._send(act, now))
+        return effects
 
     # --- leaving --------------------------------------------------------------------------------------------------
 
     def _leave(self, reason: str, outcome: Literal["completed", "stopped"], now: Nanos) -> list[Effect]:
         if self.phase in (Phase.LEAVING, Phase.OVER):
             return []
-        self._why_leave, self.outcome = reason, outcome
+        self.outcome = outcome
         if self.phase is Phase.GREETING and self.welcome is None:
             return self._over(ExitCode.OK, reason)  # nothing was learned since the last start
         self.phase = Phase.LEAVING
         self.work.void()
-        self._saving = True
-        self._leaves_by = Nanos(now + nanos(LEAVE_MAX_S))
+        self._saves.begun()
+        self._leaving.begin(reason, now)
         return [Note("leaving", reason), Run(Save())]  # the trainer saves after what it has under work
 
     def _say_goodbye(self, now: Nanos) -> list[Effect]:
-        if self._bye_said:
+        if self._leaving.said:
             return []  # two saves were under way
-        if self._bye_asked:
-            return [self._send(ByeAck(), now), *self._over(ExitCode.OK, self._why_leave)]
-        self._bye_said, self._leaves_by = True, Nanos(now + nanos(FAREWELL_S))
-        return [self._send(Bye(self._why_leave), now)]
+        if self._leaving.asked:
+            return [self._send(ByeAck(), now), *self._over(ExitCode.OK, self._leaving.why)]
+        self._leaving.say(now)
+        return [self._send(Bye(self._leaving.why), now)]
 
     def _over(
         self, exit_code: ExitCode, text: str, outcome: Literal["completed", "stopped", "failed"] | None = None
@@ -313,15 +343,18 @@ class NodeCore:
         match self.phase:
             case Phase.SERVING:
                 effects = self._train_next() if self.work.waiting else []
-                if now >= self._save_at:
-                    effects += self._save_sometimes()
+                if (mine := self._at_rest) is not None:
+                    effects += self._act(self.swapping.act(mine, now), now)
+                if self._saves.due(now):
+                    self._saves.begun()
+                    effects.append(Run(Save()))
                 return effects if now < self._contact.quiet_until else effects + self._keep_in_touch(now)
             case Phase.PREPARING:
                 return self._keep_in_touch(now)
             case Phase.GREETING:
                 return self._hello(now)
             case Phase.LEAVING:
-                return self._over(ExitCode.OK, self._why_leave) if now >= self._leaves_by else []
+                return self._over(ExitCode.OK, self._leaving.why) if now >= self._leaving.until else []
             case Phase.OVER:
                 return []
             case _:
@@ -336,7 +369,9 @@ class NodeCore:
             return self._over(code, text, "failed")
         if now < self._contact.hello_at:
             return []
-        send = Send(HUB, greeting.hello(self.facts, self.run_id, self.held), Header(epoch=self._header.epoch))
+        send = Send(
+            HUB, greeting.hello(self.facts, self.run_id, self.held, self.spares), Header(epoch=self._header.epoch)
+        )
         return [Reconnect(), send] if self._contact.hello_sent(now) else [send]
 
     def _keep_in_touch(self, now: Nanos) -> list[Effect]:
@@ -357,18 +392,8 @@ class NodeCore:
             return []
         return [Run(Train(self.work.start_newest(self._header)))]
 
-    def _save_sometimes(self) -> list[Effect]:
-        if self._saving:
-            return []
-        self._saving = True
-        return [Run(Save())]
-
     # --- small things ---------------------------------------------------------------------------------------------
 
     def _send(self, message: Message, now: Nanos) -> Send:
         self._contact.sent(now)
         return Send(HUB, message, self._header)
-
-
-def _next_save(now: Nanos) -> Nanos:
-    return Nanos(now + nanos(SAVE_EVERY_S))

@@ -8,6 +8,7 @@ from mdgan_edge.actors import LinkTrouble
 from mdgan_edge.errors import ExitCode
 from mdgan_edge.messages import (
     PROTOCOL_VERSION,
+    AssignedDiscriminator,
     ErrorCode,
     HeldDiscriminator,
     Hello,
@@ -17,6 +18,8 @@ from mdgan_edge.messages import (
 )
 
 # What ends the node when the hub says it; the other codes do not.
+DIVERGED = "a loss or gradient is not finite; going on with a fresh discriminator (is the learning rate too high?)"
+
 ENDINGS: dict[ErrorCode, ExitCode] = {
     ErrorCode.VERSION: ExitCode.PROTOCOL_MISMATCH,
     ErrorCode.FORBIDDEN: ExitCode.REFUSED,
@@ -43,7 +46,9 @@ class NodeFacts:
     death_timeout_s: float
 
 
-def hello(facts: NodeFacts, run_id: str | None, held: HeldDiscriminator | None) -> Hello:
+def hello(
+    facts: NodeFacts, run_id: str | None, held: HeldDiscriminator | None, spares: tuple[HeldDiscriminator, ...] = ()
+) -> Hello:
     """The greeting."""
     return Hello(
         incarnation=facts.incarnation,
@@ -57,7 +62,14 @@ def hello(facts: NodeFacts, run_id: str | None, held: HeldDiscriminator | None) 
         model=facts.model,
         run_id=run_id,
         discriminator=held,
+        spares=spares,
     )
+
+
+def has(assigned: AssignedDiscriminator, *mine: HeldDiscriminator | None) -> bool:
+    """Whether what the hub says this node owns is among what it has."""
+    name = (assigned.discriminator_id, assigned.hop)
+    return any(one is not None and (one.discriminator_id, one.hop) == name for one in mine)
 
 
 def trouble_text(facts: NodeFacts, trouble: LinkTrouble | None) -> str:

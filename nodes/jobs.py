@@ -4,11 +4,24 @@ from __future__ import annotations
 
 import msgspec
 
-from mdgan_edge.messages import DiscriminatorId, Feedback, HeldDiscriminator, NodeTerms, Task, Tensor, Welcome
+from mdgan_edge.messages import (
+    Copy,
+    DiscriminatorId,
+    Feedback,
+    HeldDiscriminator,
+    NodeId,
+    NodeTerms,
+    SwapId,
+    Task,
+    Tensor,
+    Welcome,
+)
+
+SHADOW, BACKUP = SLOTS = ("shadow", "backup")  # what comes in a swap; what was given away in the last one
 
 
 class Prepare(msgspec.Struct, frozen=True, gc=False):
-    """Hold this discriminator: keep the one at hand, or make a seeded fresh one.
+    """Hold this discriminator: keep the one at hand, take the spare of its name, or make a seeded fresh one.
 
     `labels`: the classes whose samples are judged, whatever discriminator it is; None for all.
     """
@@ -52,8 +65,63 @@ class Saved(msgspec.Struct, frozen=True, gc=False):
     """It is on disk."""
 
 
-NodeJob = Prepare | Train | Save
-NodeResult = Prepared | Trained | Saved
+class Offer(msgspec.Struct, frozen=True, gc=False):
+    """Make a copy of the discriminator for a swap."""
+
+    swap_id: SwapId
+
+
+class Offered(msgspec.Struct, frozen=True, gc=False):
+    """The copy, as numbers: float32 (n,) and int64 (m,)."""
+
+    swap_id: SwapId
+    digest: str
+    numbers: Tensor
+    counters: Tensor | None
+
+
+class Shelve(msgspec.Struct, frozen=True, gc=False):
+    """Check a copy and put it into the shadow slot, durably, under the name it will have."""
+
+    copy: Copy
+
+
+class Shelved(msgspec.Struct, frozen=True, gc=False):
+    """It is there, or why it cannot be; and what the node has beside what it holds."""
+
+    copy: Copy
+    trouble: str | None
+    spares: tuple[HeldDiscriminator, ...]
+
+
+class Install(msgspec.Struct, frozen=True, gc=False):
+    """Hold the spare of this name from now on; what was held becomes the backup."""
+
+    discriminator_id: DiscriminatorId
+    hop: int
+
+
+class Moved(msgspec.Struct, frozen=True, gc=False):
+    """What is held now, durably, and what there is beside it."""
+
+    held: HeldDiscriminator
+    spares: tuple[HeldDiscriminator, ...]
+
+
+SwapJob = Offer | Shelve | Install
+NodeJob = Prepare | Train | Save | SwapJob
+NodeResult = Prepared | Trained | Saved | Offered | Shelved | Moved
+
+
+def moved_on(copy: Copy) -> tuple[DiscriminatorId, int]:
+    """The name a copy will have once it is installed: it has moved once more."""
+    return copy.discriminator_id, copy.hop + 1
+
+
+def copy_of(offered: Offered, sender: NodeId, to: NodeId, held: HeldDiscriminator) -> Copy:
+    """The message that carries a copy."""
+    mine = (held.discriminator_id, held.hop, held.architecture)
+    return Copy(offered.swap_id, sender, to, *mine, offered.digest, offered.numbers, offered.counters)
 
 
 def prepare(welcome: Welcome, fresh: bool, labels: tuple[int, ...] | None) -> Prepare:

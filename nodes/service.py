@@ -64,7 +64,7 @@ def run_node(settings: NodeSettings, options: NodeOptions, shard: Images, tell: 
     )
     saved = trainer.saved
     now = clock()
-    core = NodeCore(facts, saved.run_id if saved else None, saved.held if saved else None, now)
+    core = NodeCore(facts, saved.run_id if saved else None, saved.held if saved else None, now, trainer.spares)
     journal = Journal(options.state / "journal.jsonl", now / 1e9)
     endpoint = NodeEndpoint(settings.hub, keys, options.hub_key)
     recorder = FileRecorder(journal, None, tell)

@@ -15,10 +15,30 @@ from mdgan_edge.data.images import Images, to_unit
 from mdgan_edge.errors import DataError
 from mdgan_edge.gan.discriminator import DiscriminatorState
 from mdgan_edge.gan.models import architecture
+from mdgan_edge.gan.parcel import digest, pack, unpack
 from mdgan_edge.gan.tensors import to_torch, to_wire
-from mdgan_edge.messages import DiscriminatorId, HeldDiscriminator, NodeId, Task
-from nodes.jobs import NodeJob, NodeResult, Prepare, Prepared, Save, Saved, Train, Trained
+from mdgan_edge.messages import Copy, DiscriminatorId, HeldDiscriminator, NodeId, SwapId, Task
+from nodes.jobs import (
+    BACKUP,
+    SHADOW,
+    Install,
+    Moved,
+    NodeJob,
+    NodeResult,
+    Offer,
+    Offered,
+    Prepare,
+    Prepared,
+    Save,
+    Saved,
+    Shelve,
+    Shelved,
+    Train,
+    Trained,
+    moved_on,
+)
 from nodes.saved import SavedDiscriminator, read_discriminator, write_discriminator
+from nodes.spares import Name, Spares
 
 
 class NodeTrainer:
@@ -30,8 +50,9 @@ class NodeTrainer:
         self._y = None if shard.y is None else torch.from_numpy(shard.y)  # (m,)
         self._file = file
         self._saved = read_discriminator(file) if file is not None else None
+        self._spares = Spares(file.parent if file is not None else None)
         self._run_id = ""
-        self._name: tuple[DiscriminatorId, int] = (DiscriminatorId(""), 0)
+        self._name: Name = (DiscriminatorId(""), 0)
         self._labels: tuple[int, ...] | None = None
         self.state: DiscriminatorState | None = None
 
@@ -39,6 +60,11 @@ class NodeTrainer:
     def saved(self) -> SavedDiscriminator | None:
         """What was on disk at the start, until the hub has said what becomes of it."""
         return self._saved
+
+    @property
+    def spares(self) -> tuple[HeldDiscriminator, ...]:
+        """What lies beside it, of the same run."""
+        return self._spares.listed(self._saved.run_id if self._saved is not None else self._run_id)
 
     def do(self, job: NodeJob) -> NodeResult:
         """One job, whole."""
@@ -50,20 +76,32 @@ class NodeTrainer:
             case Save():
                 self._save()
                 return Saved()
+            case Offer(swap_id):
+                return self._offer(swap_id)
+            case Shelve(copy):
+                return self._shelve(copy)
+            case Install(discriminator_id, hop):
+                return self._install((discriminator_id, hop))
             case _:
                 assert_never(job)
 
     def _prepare(self, job: Prepare) -> Prepared:
-        self._run_id, self._name, self._labels = job.run_id, (job.discriminator_id, job.hop), job.labels
+        name = (job.discriminator_id, job.hop)
+        self._run_id, self._labels = job.run_id, job.labels
         if job.fresh or self.state is None:
             self.state = DiscriminatorState(job.terms, self._node)
             if not job.fresh:
                 self._restore(self.state)
         self._saved = None
+        if job.fresh:
+            self._name = name
+        elif self._name != name:
+            self._install(name)
         return Prepared(self._held())
 
     def _restore(self, state: DiscriminatorState) -> None:
         assert self._saved is not None
+        self._name = (self._saved.held.discriminator_id, self._saved.held.hop)
         try:
             state.load(self._saved.tensors, self._saved.held.tasks)
         except (KeyError, ValueError, RuntimeError) as error:
@@ -83,6 +121,44 @@ class NodeTrainer:
         feedback = to_wire(judged.feedback) if judged.finite else None
         seconds = time.perf_counter() - started
         return Trained(task, feedback, judged.loss_d, judged.loss_g, seconds, self.state.tasks)
+
+    # --- swap -----------------------------------------------------------------------------------------------------
+
+    def _offer(self, swap_id: SwapId) -> Offered:
+        numbers, counters = pack(self._travelling())
+        return Offered(swap_id, digest(numbers, counters), numbers, counters)
+
+    def _travelling(self) -> dict[str, torch.Tensor]:
+        assert self.state is not None
+        return self.state.travelling(optimizer=self.state.terms.swap_optimizer == "travel")
+
+    def _shelve(self, copy: Copy) -> Shelved:
+        assert self.state is not None
+        trouble = None
+        if digest(copy.numbers, copy.counters) != copy.digest:
+            trouble = "its digest is another"
+        else:
+            try:
+                tensors = unpack(self._travelling(), copy.numbers, copy.counters)
+            except ValueError as error:
+                trouble = str(error)
+        if trouble is None:
+            self._save()  # what is held and what comes are both on disk before anybody hears of it
+            held = HeldDiscriminator(*moved_on(copy), copy.architecture, self.state.tasks)
+            self._spares.put(SHADOW, SavedDiscriminator(self._run_id, held, tensors))
+        return Shelved(copy, trouble, self._spares.listed(self._run_id))
+
+    def _install(self, name: Name) -> Moved:
+        assert self.state is not None
+        spare = self._spares.named(self._run_id, name)
+        assert spare is not None, f"the hub says {name}, which this node does not have"
+        self._spares.put(BACKUP, SavedDiscriminator(self._run_id, self._held(), self.state.tensors()))
+        self.state.take(spare.tensors)
+        self._name = name
+        self._save()
+        return Moved(self._held(), self._spares.listed(self._run_id))
+
+    # --- disk -----------------------------------------------------------------------------------------------------
 
     def _save(self) -> None:
         if self._file is not None and self.state is not None:

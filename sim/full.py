@@ -26,6 +26,7 @@ from mdgan_edge.messages import HeldDiscriminator, NodeId, Version
 from mdgan_edge.rundir import RunDirectory
 from mdgan_edge.settings import Settings
 from nodes.saved import read_discriminator
+from nodes.spares import Spares
 from nodes.trainer import NodeTrainer
 from sim.chance import stream
 from sim.scenario.compiling import node_names
@@ -48,6 +49,12 @@ class FileDisk:
         """The saved discriminator."""
         saved = read_discriminator(self.file)
         return saved.held if saved else None
+
+    @property
+    def spares(self) -> tuple[HeldDiscriminator, ...]:
+        """What lies beside it."""
+        run_id = self.run_id
+        return () if run_id is None else Spares(self.file.parent).listed(run_id)
 
 
 @dataclass(slots=True)

@@ -9,11 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from enum import Enum, auto
 from typing import Any
 
 from msgspec import structs
 
 from mdgan_edge.actors import NANOS_PER_SECOND
+from mdgan_edge.wire.parts import PART_BYTES
 from sim.chance import draw
 from sim.scenario.distributions import Constant, Distribution
 from sim.scenario.quantities import Duration
@@ -24,6 +26,14 @@ QUEUE_BYTES = 64_000_000  # as a node's outbox
 DRAWS = 8  # numbers each message may draw: its fate is at n*DRAWS and what follows
 HEALED_QUANTILE = 0.99  # of its latency: what takes longer than that is a fault, whatever the distribution says
 REORDER_FACTOR = 3.0  # what is overtaken takes so many times its latency more
+
+
+class Lane(Enum):
+    """As in a process's outbox: heartbeats pass between the parts of a large message, everything passes a copy."""
+
+    HEARTBEAT = auto()
+    USUAL = auto()
+    BULK = auto()
 
 
 Fate = int | tuple[int, int] | str  # of a message: when it arrives, when both copies do, or why it never does
@@ -66,16 +76,35 @@ class Line:
 
     rate: int | None
     free_at: int = 0
+    bulk_free_at: int = 0  # of copies, which let everything else pass
 
-    def take(self, size: int, now: int, queue: int) -> int | None:
+    def take(self, size: int, now: int, queue: float, lane: Lane) -> int | None:
         """When the last bit has left, or None if the queue is full."""
         if self.rate is None:
             return now
+        part, own = self._time(PART_BYTES), self._time(size)
         start = max(now, self.free_at)
+        match lane:
+            case Lane.HEARTBEAT:
+                return min(max(start, self.bulk_free_at), now + part) + own
+            case Lane.BULK:
+                start = max(start, self.bulk_free_at)
+            case Lane.USUAL if self.bulk_free_at > start:
+                start += min(part, self.bulk_free_at - start)
+                self.bulk_free_at += own
+            case _:
+                pass
         if (start - now) * self.rate > queue * 8 * NANOS_PER_SECOND:
             return None
-        self.free_at = start + size * 8 * NANOS_PER_SECOND // self.rate
-        return self.free_at
+        if lane is Lane.BULK:
+            self.bulk_free_at = start + own
+        else:
+            self.free_at = start + own
+        return start + own
+
+    def _time(self, size: int) -> int:
+        assert self.rate is not None
+        return size * 8 * NANOS_PER_SECOND // self.rate
 
 
 @dataclass(slots=True)
@@ -125,14 +154,14 @@ class Way:
         latency = self.terms.latency
         self.constant = int(latency.value) if isinstance(latency, Constant) else None
 
-    def carry(self, size: int, now: int) -> Fate:
+    def carry(self, size: int, now: int, lane: Lane = Lane.USUAL) -> Fate:
         """What becomes of a message of `size` bytes."""
         n = self.sent * DRAWS
         self.sent += 1
         if self.cuts:
             return "partition"
         if not self.plain:
-            return self._carry(size, now, n)
+            return self._carry(size, now, n, lane)
         at = now + (self._latency(n) if self.constant is None else self.constant)
         if at < self.last_at:
             at = self.last_at
@@ -141,22 +170,25 @@ class Way:
         self.last_at = at
         return at
 
-    def _carry(self, size: int, now: int, n: int) -> Fate:
+    def _carry(self, size: int, now: int, n: int, lane: Lane) -> Fate:
         terms = self.terms
         if terms.loss and draw(self.key, n + 1) < terms.loss:
             return "loss"
         if terms.burst is not None and self._lost_in_burst(terms.burst, now, n):
             return "burst"
-        left_at = self.line.take(size, now, terms.queue)
-        left_at = None if left_at is None else self.port.take(size, left_at, terms.queue)
+        left_at = self.line.take(size, now, terms.queue, lane)
+        left_at = (
+            None if left_at is None else self.port.take(size, left_at, math.inf, lane)
+        )  # the hub queues for each node apart
         if left_at is None:
             return "queue full"
         latency = self._latency(n)
         if terms.reorder and draw(self.key, n + 2) < terms.reorder:
             late = left_at + latency + round(REORDER_FACTOR * latency * draw(self.key, n + 3))
             return max(late, self.held_until)
-        at = max(left_at + latency, self.last_at, self.held_until)
-        self.last_at = at
+        at = max(left_at + latency, self.held_until)
+        if lane is Lane.USUAL:  # keeps its order
+            at = self.last_at = max(at, self.last_at)
         if terms.duplicate and draw(self.key, n + 4) < terms.duplicate:
             return at, at + terms.latency.at(draw(self.key, n + 5))
         return at

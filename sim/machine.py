@@ -14,7 +14,7 @@ from typing import Any
 from broker.jobs import Checkpoint, Evaluate, MakeBatches, Step
 from mdgan_edge.actors import Core, Finish, Nanos, Peer, Trainer
 from mdgan_edge.messages import Incarnation, NodeId
-from nodes.jobs import Prepare, Save, Train
+from nodes.jobs import Install, Offer, Prepare, Save, Shelve, Train
 from sim.chance import draw
 from sim.links import Way
 from sim.scenario.values import Byzantine, ClockError, Device, Fault, HubSlow, Server, SlowDisk, Straggler
@@ -147,7 +147,7 @@ class Machine:
                 return round(server.checkpoint.at(u) * self.slow)
             case Prepare():
                 return round(device.prepare.at(u) * self.disk_slow)
-            case Save():
+            case Save() | Offer() | Shelve() | Install():
                 return round(device.save.at(u) * self.disk_slow)
             case _:
                 raise AssertionError(f"no machine does {job!r}")

@@ -13,8 +13,9 @@ import msgspec
 from mdgan_edge.actors import HUB, Event, Garbled, Peer, Received, Send
 from mdgan_edge.messages import Feedback, Message, Task
 from mdgan_edge.wire.codec import decode, encode
+from mdgan_edge.wire.outbox import BULK, HEARTBEATS
 from sim.byzantine import lies
-from sim.links import Way
+from sim.links import Lane, Way
 from sim.machine import Connection, Machine
 from sim.sizes import Sizes
 from sim.trace import label
@@ -41,6 +42,17 @@ class Letter(msgspec.Struct, gc=False):
     event: Event
     size: int
     to_hub: bool
+    lane: Lane
+
+
+_LANES: dict[type, Lane] = {
+    **dict.fromkeys(HEARTBEATS, Lane.HEARTBEAT),
+    **dict.fromkeys(BULK, Lane.BULK),
+}
+
+
+def _lane(message: Message | Garbled) -> Lane:
+    return _LANES.get(type(message), Lane.USUAL)
 
 
 class Post:
@@ -86,7 +98,9 @@ class Post:
             return
         assert target.down is not None
         event = self._received(HUB, send, send.message)
-        self._carry(target.down, target, Letter(connection, event, size, to_hub=False), self.down)
+        self._carry(
+            target.down, target, Letter(connection, event, size, to_hub=False, lane=_lane(send.message)), self.down
+        )
 
     def _send_up(self, machine: Machine, send: Send, message: Message | Garbled) -> None:
         connection = machine.connection
@@ -99,7 +113,9 @@ class Post:
             if type(message) is Feedback:
                 machine.last_feedback = message
         assert machine.up is not None
-        self._carry(machine.up, self._world.hub, Letter(connection, event, size, to_hub=True), self.up)
+        self._carry(
+            machine.up, self._world.hub, Letter(connection, event, size, to_hub=True, lane=_lane(message)), self.up
+        )
 
     def _received(self, sender: Peer, send: Send, message: Message) -> Received:
         if not self._through_codec:
@@ -109,7 +125,7 @@ class Post:
 
     def _carry(self, way: Way, target: Machine, letter: Letter, counts: Bytes) -> None:
         world = self._world
-        fate = way.carry(letter.size, world.now)
+        fate = way.carry(letter.size, world.now, letter.lane)
         if world.camera is not None:
             name = letter.connection.peer.node
             ends = (name, HUB.node) if letter.to_hub else (HUB.node, name)

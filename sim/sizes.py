@@ -11,7 +11,7 @@ import math
 from msgspec import structs
 
 from mdgan_edge.actors import Garbled, Header
-from mdgan_edge.messages import Epoch, Feedback, Message, Session, Task, Tensor
+from mdgan_edge.messages import Copy, Epoch, Feedback, Message, Session, Task, Tensor
 from mdgan_edge.wire.codec import ITEM_BYTES, encode
 
 GARBLED_BYTES = 100
@@ -33,10 +33,12 @@ class Sizes:
             return self._shaped((message.x_g.shape, message.y_g is None), message)
         if isinstance(message, Feedback):
             return self._shaped(message.feedback.shape, message)
+        if isinstance(message, Copy):
+            return self._shaped((message.numbers.shape, message.counters is None), message)
         size = self._of_kind[type(message)] = GARBLED_BYTES if isinstance(message, Garbled) else _measure(message)
         return size
 
-    def _shaped(self, shape: tuple[object, ...], message: Task | Feedback) -> int:
+    def _shaped(self, shape: tuple[object, ...], message: Task | Feedback | Copy) -> int:
         size = self._of_shape.get(shape)
         if size is None:
             size = self._of_shape[shape] = _measure(message)

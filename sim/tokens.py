@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import assert_never
 
 from broker.greeting import START
@@ -20,9 +20,28 @@ from broker.jobs import (
     Stepped,
 )
 from mdgan_edge.messages import DiscriminatorId, HeldDiscriminator, Tensor, Version
-from nodes.jobs import NodeJob, NodeResult, Prepare, Prepared, Save, Saved, Train, Trained
+from nodes.jobs import (
+    BACKUP,
+    SHADOW,
+    Install,
+    Moved,
+    NodeJob,
+    NodeResult,
+    Offer,
+    Offered,
+    Prepare,
+    Prepared,
+    Save,
+    Saved,
+    Shelve,
+    Shelved,
+    Train,
+    Trained,
+    moved_on,
+)
 
 ARCHITECTURE = "tokens"
+PARAMETERS = 670_219  # of a discriminator: as many as the paper's for MNIST
 
 
 @dataclass(slots=True)
@@ -63,6 +82,12 @@ class Disk:
 
     run_id: str | None = None
     held: HeldDiscriminator | None = None
+    slots: dict[str, HeldDiscriminator] = field(default_factory=dict)  # a copy of the disk shares it: always durable
+
+    @property
+    def spares(self) -> tuple[HeldDiscriminator, ...]:
+        """What lies beside it."""
+        return tuple(self.slots.values())
 
 
 class TokenNode:
@@ -81,19 +106,43 @@ class TokenNode:
                 self._tasks += 1
                 feedback = Tensor("float32", job.task.x_g.shape, b"", 1.0)
                 return Trained(job.task, feedback, 0.5, 0.5, 0.0, self._tasks)
-            case Prepare(run_id, discriminator_id, hop, fresh):
-                kept = self._disk.held
-                if fresh:
-                    self._tasks = 0
-                elif self._run_id == "" and kept is not None:
-                    self._tasks = kept.tasks
-                self._run_id, self._name = run_id, (discriminator_id, hop)
-                return Prepared(self._held())
+            case Prepare():
+                return self._prepare(job)
             case Save():
-                self._disk.run_id, self._disk.held = self._run_id, self._held()
+                self._save()
                 return Saved()
+            case Offer(swap_id):
+                return Offered(swap_id, "", Tensor("float32", (PARAMETERS,), b"", 1.0), None)
+            case Shelve(copy):
+                self._save()
+                self._disk.slots[SHADOW] = HeldDiscriminator(*moved_on(copy), ARCHITECTURE, self._tasks)
+                return Shelved(copy, None, self._disk.spares)
+            case Install(discriminator_id, hop):
+                return self._install((discriminator_id, hop))
             case _:
                 assert_never(job)
+
+    def _prepare(self, job: Prepare) -> Prepared:
+        kept, name = self._disk.held, (job.discriminator_id, job.hop)
+        starts = self._run_id == ""
+        self._run_id = job.run_id
+        if job.fresh:
+            self._tasks, self._name = 0, name
+        elif starts and kept is not None:
+            self._tasks, self._name = kept.tasks, (kept.discriminator_id, kept.hop)
+        if self._name != name:
+            self._install(name)
+        return Prepared(self._held())
+
+    def _install(self, name: tuple[DiscriminatorId, int]) -> Moved:
+        assert any((spare.discriminator_id, spare.hop) == name for spare in self._disk.spares), f"{name} is not here"
+        self._disk.slots[BACKUP] = self._held()
+        self._name = name
+        self._save()
+        return Moved(self._held(), self._disk.spares)
+
+    def _save(self) -> None:
+        self._disk.run_id, self._disk.held = self._run_id, self._held()
 
     def _held(self) -> HeldDiscriminator:
         return HeldDiscriminator(*self._name, ARCHITECTURE, self._tasks)

@@ -11,7 +11,30 @@ from typing import Any
 
 from broker.jobs import BatchesMade, Evaluated, Stepped
 from mdgan_edge.actors import Drain, Event, Garbled, JobDone, Received, Tick
-from mdgan_edge.messages import Bye, ByeAck, Error, Feedback, Hello, NodeId, Ping, Pong, Receipt, Refuse, Task, Welcome
+from mdgan_edge.messages import (
+    Abort,
+    Accept,
+    Bye,
+    ByeAck,
+    Commit,
+    Copy,
+    Decline,
+    Error,
+    Feedback,
+    Hello,
+    Installed,
+    NodeId,
+    Peers,
+    Ping,
+    Pong,
+    Prepared,
+    Propose,
+    Receipt,
+    Refuse,
+    Seek,
+    Task,
+    Welcome,
+)
 from nodes.jobs import Trained
 
 DIGEST_BYTES = 16
@@ -87,6 +110,10 @@ def _figures(result: Any) -> str:
             return ""
 
 
+def _pair(word: str) -> Callable[[Any], str]:
+    return lambda one: f"{word} {one.swap_id} {one.sender}>{one.to}"
+
+
 _WORDS: dict[type, Callable[[Any], str]] = {  # by type: one look instead of many
     Task: lambda one: f"TASK {one.task_id} v{one.version}",
     Feedback: lambda one: f"FEEDBACK {one.task_id} v{one.version} {one.feedback.norm!r}",
@@ -99,4 +126,14 @@ _WORDS: dict[type, Callable[[Any], str]] = {  # by type: one look instead of man
     Welcome: lambda _: "WELCOME",
     Bye: lambda _: "BYE",
     ByeAck: lambda _: "BYEACK",
+    Seek: lambda _: "SEEK",
+    Peers: lambda one: f"PEERS {' '.join(one.nodes)}",
+    Propose: _pair("PROPOSE"),
+    Accept: _pair("ACCEPT"),
+    Decline: lambda one: f"DECLINE {one.swap_id} {one.sender}>{one.to} {one.reason}",
+    Copy: lambda one: f"COPY {one.swap_id} {one.sender}>{one.to} {one.discriminator_id}.{one.hop} {one.numbers.norm!r}",
+    Prepared: lambda one: f"PREPARED {one.swap_id}",
+    Commit: lambda one: f"COMMIT {one.swap_id} {one.discriminator_id}.{one.hop}",
+    Abort: lambda one: f"ABORT {one.swap_id}",
+    Installed: lambda one: f"INSTALLED {one.swap_id}",
 }

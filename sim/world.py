@@ -39,7 +39,7 @@ from mdgan_edge.service import DRAIN_MAX_S
 from mdgan_edge.settings import Settings
 from nodes.core import NodeCore
 from nodes.greeting import NodeFacts
-from nodes.jobs import Save
+from nodes.jobs import Install, Save
 from sim import strikes
 from sim.bodies import Bodies
 from sim.camera import Camera
@@ -211,7 +211,7 @@ class World:
             model=None,
             death_timeout_s=self.settings.node.death_timeout_s,
         )
-        core = NodeCore(facts, machine.disk.run_id, machine.disk.held, machine.local(self.now))
+        core = NodeCore(facts, machine.disk.run_id, machine.disk.held, machine.local(self.now), machine.disk.spares)
         trainer = self.bodies.node(machine.name, machine.disk)
         machine.process = Process(core, trainer, facts.incarnation, self.now)
         self.watch.started(self, machine)
@@ -298,7 +298,7 @@ class World:
             self.push(machine.paused_until, self._done, machine, process)
             return
         job = process.jobs.popleft()
-        if isinstance(job, Save):
+        if isinstance(job, Save | Install):
             machine.disk_before = self.bodies.keep(machine.disk)
         result = process.trainer.do(job)
         if process.jobs:
@@ -349,8 +349,8 @@ class World:
             case Measure():
                 if self.recorder is not None:
                     self.recorder.measure(self.now, machine.name, effect)
-            case Persist(record):
-                self.owners[record.node] = record
+            case Persist(owners):
+                self.owners.update({owner.node: owner for owner in owners})
             case Reconnect():
                 self.break_connection(machine)
                 if self.hub.process is None:

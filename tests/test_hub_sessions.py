@@ -68,7 +68,7 @@ def test_the_first_hello_is_welcomed_and_the_first_node_starts_the_run() -> None
         "software": "test",
     }
     assert effects == [
-        Persist(Owner(ALICE, Incarnation(1), DiscriminatorId("d1-alice"), 0)),
+        Persist((Owner(ALICE, Incarnation(1), DiscriminatorId("d1-alice"), 0),)),
         Send(Peer(ALICE), welcome, Header(FACTS.epoch, Session(1))),
         Note("joined", "new here", facts),
         Note("started", "1 node(s) are there"),

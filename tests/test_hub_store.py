@@ -137,8 +137,8 @@ def test_owners_are_remembered_by_run_and_of_the_last_few_runs_only(store: HubSt
         return Owner(ALICE, Incarnation(1), DiscriminatorId("d1-alice"), hop)
 
     for run in range(RUNS_REMEMBERED + 2):
-        store.remember(f"run-{run}", owner(run))
-    store.remember("run-1", owner(99))  # the one last written to
+        store.remember(f"run-{run}", (owner(run),))
+    store.remember("run-1", (owner(99),))  # the one last written to
     assert store.owners("run-0") == (owner(0),)
     assert store.owners("new") == ()
     known = [run for run in range(RUNS_REMEMBERED + 2) if store.owners(f"run-{run}")]

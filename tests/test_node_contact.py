@@ -9,8 +9,10 @@ from mdgan_edge.actors import Drain, Finish, Header, LinkDown, LinkTrouble, Nano
 from mdgan_edge.errors import ExitCode
 from mdgan_edge.messages import Bye, ByeAck, Error, ErrorCode, Incarnation, NodeId, Ping, TaskId
 from nodes.contact import BACKOFF_FIRST_S, BACKOFF_MAX_S, HELLO_ANSWER_S, Contact
-from nodes.core import FAREWELL_S, LEAVE_MAX_S, SAVE_EVERY_S, Phase
+from nodes.core import Phase
 from nodes.jobs import Save, Train
+from nodes.leaving import FAREWELL_S, LEAVE_MAX_S
+from nodes.saves import SAVE_EVERY_S
 from tests.node_world import (
     DEATH_S,
     HEADER,

@@ -15,7 +15,7 @@ from torch import nn
 from mdgan_edge.gan.labels import judged_rows
 from mdgan_edge.gan.losses import discriminator_loss, generator_loss
 from mdgan_edge.gan.models import build_discriminator
-from mdgan_edge.gan.state import load_tensors, tensors_of
+from mdgan_edge.gan.state import ADAM, load_tensors, tensors_of, unused_adam
 from mdgan_edge.messages import NodeId, NodeTerms
 from mdgan_edge.streams import stream_seed
 
@@ -108,6 +108,20 @@ class DiscriminatorState:
     def tensors(self) -> dict[str, torch.Tensor]:
         """Parameters, buffers and Adam state by name, for a safetensors file."""
         return tensors_of({"module": self.module}, self.optimizer)
+
+    def travelling(self, *, optimizer: bool) -> dict[str, torch.Tensor]:
+        """What moves in a swap: parameters and buffers, and Adam's moments if these go along; always as many."""
+        tensors = self.tensors()
+        if not optimizer:
+            return {name: value for name, value in tensors.items() if not name.startswith(ADAM)}
+        return {**unused_adam(self.module), **tensors}
+
+    def take(self, tensors: Mapping[str, torch.Tensor]) -> None:
+        """Be another discriminator from now on. Adam's moments: those that came along, its own, or none."""
+        own = self.tensors() if self.terms.swap_optimizer == "stay" else {}
+        moments = {name: value for name, value in {**own, **tensors}.items() if name.startswith(ADAM)}
+        networks = {name: value for name, value in tensors.items() if not name.startswith(ADAM)}
+        load_tensors({"module": self.module}, self.optimizer, {**networks, **moments})
 
     def load(self, tensors: Mapping[str, torch.Tensor], tasks: int) -> None:
         """The reverse of `tensors`; KeyError or RuntimeError if they are of another network."""

@@ -20,6 +20,16 @@ def tensors_of(modules: Mapping[str, nn.Module], optimizer: torch.optim.Optimize
     return {name: value.detach().clone().contiguous() for name, value in named.items()}
 
 
+def unused_adam(module: nn.Module) -> dict[str, torch.Tensor]:
+    """The state of an Adam that has not stepped yet, as `tensors_of` names it: torch makes it at the first step."""
+    named: dict[str, torch.Tensor] = {}
+    for index, parameter in enumerate(module.parameters()):
+        zeros = torch.zeros_like(parameter, requires_grad=False)
+        named |= {f"{ADAM}{index}.step": torch.zeros(()), f"{ADAM}{index}.exp_avg": zeros}
+        named[f"{ADAM}{index}.exp_avg_sq"] = zeros.clone()
+    return named
+
+
 def load_tensors(
     modules: Mapping[str, nn.Module], optimizer: torch.optim.Optimizer, tensors: Mapping[str, torch.Tensor]
 ) -> None:

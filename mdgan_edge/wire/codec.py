@@ -18,18 +18,28 @@ import numpy as np
 from mdgan_edge.actors import Header
 from mdgan_edge.messages import (
     PROTOCOL_VERSION,
+    Abort,
+    Accept,
     Bye,
     ByeAck,
+    Commit,
+    Copy,
+    Decline,
     Dtype,
     Epoch,
     Error,
     Feedback,
     Hello,
+    Installed,
     Message,
+    Peers,
     Ping,
     Pong,
+    Prepared,
+    Propose,
     Receipt,
     Refuse,
+    Seek,
     Session,
     Task,
     Tensor,
@@ -47,7 +57,7 @@ STRING_BYTES_MAX = 4096
 ARRAY_MAX = 4096  # items; also the number of classes a node can name
 MAP_MAX = 64  # keys
 DIMENSIONS_MAX = 4
-DIMENSION_MAX = 65_536
+DIMENSION_MAX = 1 << 24  # a discriminator travels as one row of numbers
 REASON_MAX = 200  # characters of a reason that may quote a peer
 
 DESCRIPTORS = "tensors"  # the key of F1 that no message may use as a field
@@ -68,6 +78,16 @@ TYPES: Mapping[int, type[Message]] = {
     9: Bye,
     10: ByeAck,
     11: Error,
+    12: Seek,
+    13: Peers,
+    14: Propose,
+    15: Accept,
+    16: Decline,
+    17: Copy,
+    18: Prepared,
+    19: Commit,
+    20: Abort,
+    21: Installed,
 }
 
 

@@ -1,7 +1,8 @@
 """Knows what waits to be sent to one peer, in which order, and how much may wait.
 
 Lives from the first message the socket would not take to the last one it took. Order: as offered, except that a
-heartbeat passes work, also between the parts of one large message; it never passes a greeting or a farewell.
+heartbeat passes work, also between the parts of one large message; it never passes a greeting or a farewell. And
+everything passes a copy of a discriminator.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 
-from mdgan_edge.messages import Feedback, Message, Ping, Pong, Receipt, Refuse, Task
+from mdgan_edge.messages import Copy, Feedback, Message, Ping, Pong, Receipt, Refuse, Task
 from mdgan_edge.wire.parts import PART_BYTES, size, split
 
 OUTBOX_MESSAGES_MAX = 256
@@ -19,6 +20,7 @@ OUTBOX_BYTES_MAX = 128 * 1024 * 1024
 
 HEARTBEATS = (Ping, Pong)
 WORK = (Task, Feedback, Receipt, Refuse)
+BULK = (Copy,)  # megabytes that nobody waits for
 
 
 class Outcome(Enum):
@@ -45,20 +47,44 @@ class Outgoing:
 Transmit = Callable[[Sequence[bytes]], Outcome]
 
 
+class _Lane:
+    """Messages that leave one after the other, piece by piece."""
+
+    def __init__(self) -> None:
+        self.waiting: deque[Outgoing] = deque()
+        self._pieces: Iterator[Sequence[bytes]] = iter(())  # what is left of the first one ...
+        self._piece: Sequence[bytes] | None = None  # ... and the piece of it that goes next
+
+    def piece(self) -> Sequence[bytes]:
+        """What goes next."""
+        if self._piece is None:
+            self._pieces = self.waiting[0].pieces()
+            self._piece = next(self._pieces)
+        return self._piece
+
+    def advance(self) -> bool:
+        """On to the next piece; whether that was the last of its message."""
+        self._piece = next(self._pieces, None)
+        if self._piece is None:
+            self.waiting.popleft()
+        return self._piece is None
+
+    def rewind(self) -> None:
+        """From the first piece of the first message."""
+        self._piece = None
+
+
 class Outbox:
-    """A bounded queue with a fast lane for heartbeats."""
+    """A bounded queue of three lanes: heartbeats, whatever else, and what may take its time."""
 
     def __init__(self, messages_max: int = OUTBOX_MESSAGES_MAX, bytes_max: int = OUTBOX_BYTES_MAX) -> None:
         self._messages_max = messages_max
         self._bytes_max = bytes_max
         self._bytes = 0
-        self._fast: deque[Outgoing] = deque()
-        self._slow: deque[Outgoing] = deque()
-        self._pieces: Iterator[Sequence[bytes]] = iter(())  # what is left of the first slow message ...
-        self._piece: Sequence[bytes] | None = None  # ... and the piece of it that goes next
+        self._fast, self._slow, self._bulk = _Lane(), _Lane(), _Lane()
 
     def __len__(self) -> int:
-        return len(self._fast) + len(self._slow)
+        return sum(len(lane.waiting) for lane in (self._fast, self._slow, self._bulk))
 
     def offer(self, outgoing: Outgoing) -> bool:
         """Queue a whole message; False, and nothing queued, if it does not fit."""
@@ -66,36 +92,28 @@ class Outbox:
         if len(self) >= self._messages_max or total > self._bytes_max:
             return False
         self._bytes = total
-        may_pass = issubclass(outgoing.kind, HEARTBEATS) and all(issubclass(o.kind, WORK) for o in self._slow)
-        (self._fast if may_pass else self._slow).append(outgoing)
+        self._lane_for(outgoing.kind).waiting.append(outgoing)
         return True
+
+    def _lane_for(self, kind: type[Message]) -> _Lane:
+        if issubclass(kind, BULK):
+            return self._bulk
+        may_pass = issubclass(kind, HEARTBEATS) and all(issubclass(other.kind, WORK) for other in self._slow.waiting)
+        return self._fast if may_pass else self._slow
 
     def pump(self, transmit: Transmit, sent: Callable[[Outgoing, int, bool], None]) -> Outcome:
         """Send until nothing is left (SENT) or the socket stops us; `sent` learns of each (message, bytes, whole)."""
-        while len(self):
-            fast = bool(self._fast)
-            outgoing = self._fast[0] if fast else self._slow[0]
-            piece = outgoing.frames if fast else self._slow_piece()
+        while lane := next((lane for lane in (self._fast, self._slow, self._bulk) if lane.waiting), None):
+            outgoing, piece = lane.waiting[0], lane.piece()
             if (outcome := transmit(piece)) is not Outcome.SENT:
                 return outcome
-            whole = fast or self._advance()
+            whole = lane.advance()
             if whole:
-                (self._fast if fast else self._slow).popleft()
                 self._bytes -= size(outgoing.frames)
             sent(outgoing, size(piece), whole)
         return Outcome.SENT
 
     def rewind(self) -> None:
         """The connection is a new one: a message that went in part goes again from its first part."""
-        self._piece = None
-
-    def _slow_piece(self) -> Sequence[bytes]:
-        if self._piece is None:
-            self._pieces = self._slow[0].pieces()
-            self._piece = next(self._pieces)
-        return self._piece
-
-    def _advance(self) -> bool:
-        """On to the next piece of the first slow message; whether there is none."""
-        self._piece = next(self._pieces, None)
-        return self._piece is None
+        for lane in (self._fast, self._slow, self._bulk):
+            lane.rewind()

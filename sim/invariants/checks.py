@@ -10,7 +10,21 @@ from typing import TYPE_CHECKING, Any
 
 from broker.jobs import Checkpointed, Step, Stepped
 from mdgan_edge.actors import Effect, Event, Finish, Garbled, JobDone, Note, Received, Run, Send, Tick
-from mdgan_edge.messages import Bye, Feedback, Hello, NodeId, Receipt, Refuse, Task, Tensor, Verdict, Welcome
+from mdgan_edge.messages import (
+    Abort,
+    Bye,
+    Commit,
+    Feedback,
+    Hello,
+    NodeId,
+    Prepared,
+    Receipt,
+    Refuse,
+    Task,
+    Tensor,
+    Verdict,
+    Welcome,
+)
 from mdgan_edge.service import JOBS_MAX
 from mdgan_edge.settings import Settings, quorum_count, quota_count
 from nodes.core import NodeCore
@@ -21,6 +35,7 @@ from sim.invariants.ledger import Ledger, Norms
 from sim.invariants.liveness import Liveness
 from sim.invariants.names import AT_THE_END, INVARIANTS, SHOWN_BY, SOMETIMES, Found, Violation
 from sim.invariants.replay import Replay
+from sim.invariants.swaps import SwapBook
 from sim.scenario.values import Scenario
 
 if TYPE_CHECKING:
@@ -45,6 +60,7 @@ class Checks:
         self._secrets: dict[NodeId, frozenset[bytes]] = {}
         self._alive: set[NodeId] = set()
         self._exits = Exits()
+        self._swaps = SwapBook()
         self._kept = 0  # the version of the last checkpoint
         self._credit = Credit(self._training.credit)
         self._buffered_max = 0
@@ -130,7 +146,7 @@ class Checks:
         else:
             self._exits.handled(machine, event)
         if world.now >= self._liveness.look_at:
-            self._found(world, self._liveness.look(world, self._ledger))
+            self._found(world, self._liveness.look(world, self._ledger, self._swaps))
 
     def finish(self, world: World) -> None:
         """The run is over."""
@@ -193,6 +209,8 @@ class Checks:
         self._found(world, sessions.answered(self._ledger, core.facts, event, effects))
         if isinstance(message, Feedback):
             self._feedback(world, core, event, message, effects)
+        elif isinstance(message, Prepared):
+            self._swaps.prepared(node, message)
         elif self._ledger.sessions.get(node) == event.header.session:
             if isinstance(message, Bye):
                 self._seen.add("goodbye")
@@ -213,6 +231,10 @@ class Checks:
             self._seen.add("task")
             self._found(world, sessions.given(self._ledger, send, send.message))
             self._found(world, self._credit.given(send.to.node, send.message.task_id))
+        elif isinstance(send.message, Commit):
+            self._found(world, self._swaps.committed(self._ledger, send.to.node, send.message))
+        elif isinstance(send.message, Abort):
+            self._found(world, self._swaps.voided(send.to.node, send.message.swap_id))
         else:
             self._exits.sent(world, send)
 

@@ -12,8 +12,10 @@ from mdgan_edge.messages import NodeId
 from mdgan_edge.settings import Settings
 from nodes.core import NodeCore
 from nodes.core import Phase as NodePhase
+from nodes.swapping import Stage
 from sim.invariants.ledger import Ledger
 from sim.invariants.names import Found
+from sim.invariants.swaps import SwapBook
 from sim.scenario.values import Scenario
 
 if TYPE_CHECKING:
@@ -23,7 +25,8 @@ if TYPE_CHECKING:
 LOOK_EVERY_NS = 1_000_000_000
 STARVE_TASKS = 4  # a node whose tasks take long is starved after so many of them
 NEVER = 1 << 62
-MEMBERS = frozenset({"live_are_members", "healthy_not_evicted", "one_discriminator_each"})
+UNSETTLED = (Stage.PREPARED, Stage.INSTALLING)  # the hub may have decided already
+MEMBERS = frozenset({"live_are_members", "healthy_not_evicted", "one_discriminator_each", "no_swap_in_doubt"})
 NAMES = MEMBERS | {"version_advances", "no_starvation"}
 
 
@@ -68,7 +71,7 @@ class Liveness:
 
     # --- what is looked at ----------------------------------------------------------------------------------------
 
-    def look(self, world: World, ledger: Ledger) -> Iterator[Found]:
+    def look(self, world: World, ledger: Ledger, swaps: SwapBook) -> Iterator[Found]:
         """Everything that is not well."""
         self.look_at = world.now + LOOK_EVERY_NS
         core = world.hub_core
@@ -85,6 +88,7 @@ class Liveness:
         self._evicted.clear()
         for machine in healthy:
             yield from self._membership(world, machine, ledger)
+            yield from swaps.in_doubt(machine, world.now)
         since = self._settled_at
         if core.phase is Phase.TRAINING and core.started_at is not None:
             since = max(since, world.hub.true(core.started_at))
@@ -112,10 +116,11 @@ class Liveness:
             state = "unknown" if member is None else f"{member.state}, incarnation {member.incarnation}"
             yield "live_are_members", machine.name, f"it runs as incarnation {machine.incarnation}, at the hub: {state}"
             return
-        held = process.core.held if isinstance(process.core, NodeCore) else None
-        name = member.discriminator_id
+        assert isinstance(process.core, NodeCore)
+        held, name = process.core.held, member.discriminator_id
         holds = held is not None and (held.discriminator_id, held.hop) == (name, member.hop)
-        if not holds and isinstance(process.core, NodeCore) and process.core.phase is NodePhase.SERVING:
+        settled = process.core.phase is NodePhase.SERVING and process.core.swapping.stage not in UNSETTLED
+        if not holds and settled:
             yield "one_discriminator_each", machine.name, f"it holds {held}, the hub says {name}"
         elif ledger.owners.get(name) != machine.name:
             yield "one_discriminator_each", machine.name, f"{name} was given to {ledger.owners.get(name)}"

@@ -54,12 +54,14 @@ def _welcomed(
 def _kept(
     ledger: Ledger, facts: RunFacts, node: NodeId, hello: Hello, assigned: AssignedDiscriminator
 ) -> Iterator[Found]:
-    held = hello.discriminator
-    if held is None or hello.run_id != facts.run_id or held.architecture != facts.architecture:
+    mine = ledger.assigned.get(node)
+    taken = (assigned.discriminator_id, assigned.hop) == mine and assigned.action != "init"
+    if mine is None or hello.run_id != facts.run_id or taken:
         return
-    if (held.discriminator_id, held.hop) == ledger.assigned.get(node) and assigned.action != "keep":
-        what = f"it holds {held.discriminator_id}, hop {held.hop}, and was told to {assigned.action} another"
-        yield "discriminator_kept", node, what
+    for one in (*filter(None, [hello.discriminator]), *hello.spares):
+        if (one.discriminator_id, one.hop) == mine and one.architecture == facts.architecture:
+            what = f"it has {mine[0]}, hop {mine[1]}, and was told to {assigned.action} {assigned.discriminator_id}"
+            yield "discriminator_kept", node, what
 
 
 def given(ledger: Ledger, send: Send, task: Task) -> Iterator[Found]:

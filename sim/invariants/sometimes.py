@@ -24,6 +24,12 @@ def of_hub_note(note: Note, counts: dict[str, int]) -> None:
             counts["blocked" if note.why == Reason.BLOCKED.value else "timeout_step"] += 1
         case "task_refused":
             counts["refused_busy"] += note.why == "busy"
+        case "swap_committed":
+            counts["swapped"] += 1
+        case "swap_aborted":
+            counts["swap_aborted"] += 1
+        case "joined":
+            counts["spare_installed"] += note.facts["action"] == "install"
         case "quarantined":
             counts["quarantined"] += 1
         case _:

@@ -3,18 +3,36 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import assert_never
 
 import numpy as np
 
-from mdgan_edge.messages import DiscriminatorId, HeldDiscriminator, NodeId, NodeTerms, Task
+from mdgan_edge.messages import Copy, DiscriminatorId, HeldDiscriminator, NodeId, NodeTerms, Task
 from mdgan_edge.streams import stream_seed
-from nodes.jobs import NodeJob, NodeResult, Prepare, Prepared, Save, Saved, Train, Trained
+from nodes.jobs import (
+    BACKUP,
+    SHADOW,
+    Install,
+    Moved,
+    NodeJob,
+    NodeResult,
+    Offer,
+    Offered,
+    Prepare,
+    Prepared,
+    Save,
+    Saved,
+    Shelve,
+    Shelved,
+    Train,
+    Trained,
+    moved_on,
+)
 from sim.toy.losses import LOSSES
 from sim.toy.mixture import DIMENSIONS, Points
 from sim.toy.networks import HIDDEN, Adam, Vector, backward, forward, initial_parameters, layers_of, parameter_count
-from sim.toy.tensors import from_wire, to_wire
+from sim.toy.tensors import from_wire, row_from_wire, row_to_wire, to_wire
 
 SIZES = (DIMENSIONS, *HIDDEN, 1)
 # A tanh network without these is all but linear on the ring, and takes long to tell eight spots apart.
@@ -40,6 +58,12 @@ class ToyDisk:
     """What a node's last save left, whatever becomes of its process."""
 
     saved: SavedDiscriminator | None = None
+    slots: dict[str, SavedDiscriminator] = field(default_factory=dict)  # a copy of the disk shares it: always durable
+
+    @property
+    def spares(self) -> tuple[HeldDiscriminator, ...]:
+        """What lies beside it."""
+        return tuple(saved.held for saved in self.slots.values())
 
     @property
     def run_id(self) -> str | None:
@@ -92,6 +116,33 @@ class ToyDiscriminator:
             run_id, held, self.parameters.copy(), adam.mean.copy(), adam.square.copy(), adam.steps
         )
 
+    def travelling(self) -> Vector:
+        """What moves in a swap: θ, and Adam's moments and steps if these go along."""
+        adam = self.adam
+        if self._terms.swap_optimizer != "travel":
+            return self.parameters.copy()
+        return np.concatenate((self.parameters, adam.mean, adam.square, np.array([adam.steps], np.float32)))
+
+    def misfit(self, row: Vector) -> str | None:
+        """Why this row is no discriminator that could come here; None if it is."""
+        if row.shape != self.travelling().shape:
+            return "it has another number of parameters"
+        return None if np.isfinite(row).all() else "it is not finite"
+
+    def arrived(self, run_id: str, held: HeldDiscriminator, row: Vector) -> SavedDiscriminator:
+        """A row that has come, as it is kept."""
+        count = len(self.parameters)
+        zeros = np.zeros(count, np.float32)
+        mean, square = (row[count : 2 * count], row[2 * count : 3 * count]) if len(row) > count else (zeros, zeros)
+        steps = int(row[-1]) if len(row) > count else 0
+        return SavedDiscriminator(run_id, held, row[:count].copy(), mean.copy(), square.copy(), steps)
+
+    def take(self, saved: SavedDiscriminator) -> None:
+        """Be another discriminator from now on. Adam's moments: those that came along, its own, or none."""
+        self.parameters[:] = saved.parameters
+        if self._terms.swap_optimizer != "stay":
+            self.adam.mean[:], self.adam.square[:], self.adam.steps = saved.mean, saved.square, saved.steps
+
     def load(self, saved: SavedDiscriminator) -> None:
         """Go on from there."""
         self.parameters[:], self.adam.mean[:], self.adam.square[:] = saved.parameters, saved.mean, saved.square
@@ -116,21 +167,55 @@ class ToyNode:
             case Prepare():
                 return self._prepare(job)
             case Save():
-                if self.state is not None:
-                    self._disk.saved = self.state.saved(self._run_id, self._held())
+                self._save()
                 return Saved()
+            case Offer(swap_id):
+                assert self.state is not None
+                return Offered(swap_id, "", row_to_wire(self.state.travelling()), None)
+            case Shelve(copy):
+                return self._shelve(copy)
+            case Install(discriminator_id, hop):
+                return self._install((discriminator_id, hop))
             case _:
                 assert_never(job)
 
     def _prepare(self, job: Prepare) -> Prepared:
-        self._run_id, self._name = job.run_id, (job.discriminator_id, job.hop)
+        self._run_id, name = job.run_id, (job.discriminator_id, job.hop)
         if job.fresh or self.state is None:
             self.state = ToyDiscriminator(job.terms, self._node)
             if not job.fresh:
                 assert self._saved is not None
+                self._name = (self._saved.held.discriminator_id, self._saved.held.hop)
                 self.state.load(self._saved)
         self._saved = None
+        if job.fresh:
+            self._name = name
+        elif self._name != name:
+            self._install(name)
         return Prepared(self._held())
+
+    def _shelve(self, copy: Copy) -> Shelved:
+        assert self.state is not None
+        trouble = self.state.misfit(row_from_wire(copy.numbers))
+        if trouble is None:
+            self._save()
+            held = HeldDiscriminator(*moved_on(copy), ARCHITECTURE, self.state.tasks)
+            self._disk.slots[SHADOW] = self.state.arrived(self._run_id, held, row_from_wire(copy.numbers))
+        return Shelved(copy, trouble, self._disk.spares)
+
+    def _install(self, name: tuple[DiscriminatorId, int]) -> Moved:
+        assert self.state is not None
+        spares = self._disk.slots.values()
+        spare = next(one for one in spares if (one.held.discriminator_id, one.held.hop) == name)
+        self._disk.slots[BACKUP] = self.state.saved(self._run_id, self._held())
+        self.state.take(spare)
+        self._name = name
+        self._save()
+        return Moved(self._held(), self._disk.spares)
+
+    def _save(self) -> None:
+        if self.state is not None:
+            self._disk.saved = self.state.saved(self._run_id, self._held())
 
     def _train(self, task: Task) -> Trained:
         assert self.state is not None

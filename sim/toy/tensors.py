@@ -22,6 +22,17 @@ def from_wire(tensor: Tensor) -> Points:
     return np.frombuffer(tensor.data, np.float32).reshape(-1, DIMENSIONS)
 
 
+def row_to_wire(row: NDArray[np.float32]) -> Tensor:
+    """A vector (n,) as it is."""
+    norm = l2_norm(row)
+    return Tensor("float32", row.shape, row.tobytes(), norm if math.isfinite(norm) else math.nan)
+
+
+def row_from_wire(tensor: Tensor) -> NDArray[np.float32]:
+    """(n,), not to be written to."""
+    return np.frombuffer(tensor.data, np.float32)
+
+
 def l2_norm(vector: NDArray[np.float32]) -> float:
     """In float64."""
     wide = vector.astype(np.float64)

@@ -1,0 +1,220 @@
+"""The hub's side of swaps: hands out peers, carries what nodes say to each other, decides. Pure; docs/algorithm.md 6.
+
+A decision's life: nobody has said anything → one is PREPARED → both are, and the new owners are on record (committed),
+or the time is over, or one of them is gone (void). What is not on record is void: the register of owners is the only
+memory, so a hub that starts anew decides as its former process did.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+
+import msgspec
+
+from broker.member import Member
+from broker.membership import Membership
+from broker.ownership import Ownership
+from mdgan_edge.actors import Effect, Nanos, Note, Persist, Send, nanos
+from mdgan_edge.messages import (
+    Abort,
+    Commit,
+    Decline,
+    DiscriminatorId,
+    Epoch,
+    Installed,
+    Message,
+    NodeId,
+    PeerMessage,
+    Peers,
+    Prepared,
+    Propose,
+    Seek,
+    SwapId,
+    SwapReport,
+)
+from mdgan_edge.streams import stream_seed
+
+VIEW_SIZE = 8  # c: how many peers a node is told of
+SWAP_DEADLINE_S = 30.0  # how long one that is PREPARED waits for the other
+COMMIT_AGAIN_S = 2.0  # how often COMMIT is said until INSTALLED
+VOID_REMEMBERED = 64  # per session: swaps that came to nothing; a PREPARED that was long on its way cannot revive them
+
+
+class Half(msgspec.Struct, frozen=True, gc=False):
+    """One of two is PREPARED."""
+
+    node: NodeId
+    said: Prepared
+    until: Nanos
+
+
+@dataclass(slots=True)
+class Told:
+    """Somebody who has not said yet that it holds what it owns."""
+
+    swap_id: SwapId
+    again_at: Nanos
+
+
+@dataclass(slots=True)
+class SwapCounts:
+    """How swaps ended, of this start of the hub."""
+
+    committed: int = 0
+    aborted: int = 0
+    why: dict[str, int] = field(default_factory=dict)  # of the aborted
+
+
+class Swaps:
+    """Knows swaps that are not over."""
+
+    def __init__(self, members: Membership, ownership: Ownership, epoch: Epoch) -> None:
+        self.counts = SwapCounts()
+        self._members, self._ownership, self._epoch = members, ownership, epoch
+        self._halves: dict[SwapId, Half] = {}
+        self._told: dict[NodeId, Told] = {}
+        self._void: dict[NodeId, deque[SwapId]] = {}
+        self._views = 0
+
+    # --- what nodes say -------------------------------------------------------------------------------------------
+
+    def received(self, member: Member, message: SwapReport, now: Nanos) -> list[Effect]:
+        """A member tells of its swap."""
+        match message:
+            case Seek():
+                return [_send(member, Peers(self._view(member.node)))]
+            case Prepared():
+                return self._prepared(member, message, now)
+            case Installed(swap_id):
+                told = self._told.get(member.node)
+                if told is not None and told.swap_id == swap_id:
+                    del self._told[member.node]
+                return []
+
+    def relay(self, member: Member, message: PeerMessage) -> list[Effect]:
+        """What one node says to another. The sender is proven; who is not there, is said to be gone."""
+        if message.sender != member.node:
+            return [Note("relay_refused", f"it spoke as {message.sender}", {"node": member.node}, "warning")]
+        to = self._members.get(message.to)
+        if to is not None and to.live and to is not member:
+            return [_send(to, message)]
+        if isinstance(message, Propose):
+            return [_send(member, Decline(message.swap_id, message.to, member.node, "gone"))]
+        return []
+
+    def _view(self, node: NodeId) -> tuple[NodeId, ...]:
+        """At most VIEW_SIZE live nodes without this one: a draw without replacement, counted."""
+        others = [one for one in self._members.live if one != node]
+        self._views += 1
+        for place in range(min(VIEW_SIZE, len(others))):
+            other = place + stream_seed(self._epoch, "view", node, self._views, place) % (len(others) - place)
+            others[place], others[other] = others[other], others[place]
+        return tuple(others[:VIEW_SIZE])
+
+    def _prepared(self, member: Member, said: Prepared, now: Nanos) -> list[Effect]:
+        mine = self._ownership.owned(member.node)
+        if mine == (said.received_id, said.received_hop + 1):
+            return [_send(member, Commit(said.swap_id, *mine))]  # it is on record: COMMIT was lost
+        half = self._halves.get(said.swap_id)
+        if half is not None and half.node == member.node:
+            return []
+        why = self._objection(member, said, mine, half)
+        if why is not None:
+            return [*self._void_swap(said.swap_id, why), *self._abort(member, said.swap_id)]
+        if half is None:
+            self._halves[said.swap_id] = Half(member.node, said, Nanos(now + nanos(SWAP_DEADLINE_S)))
+            return []
+        return self._commit(half, member, said, now)
+
+    def _objection(
+        self, member: Member, said: Prepared, mine: tuple[DiscriminatorId, int] | None, half: Half | None
+    ) -> str | None:
+        if said.swap_id in self._void.get(member.node, ()):
+            return "void"
+        if mine != (said.held_id, said.held_hop):
+            return "not the owner"
+        partner = self._members.get(said.partner)
+        if partner is None or not partner.present:
+            return "the partner is gone"
+        if half is None:
+            return None
+        theirs = half.said
+        agree = (half.node, theirs.partner) == (said.partner, member.node)
+        crossed = (theirs.held_id, theirs.held_hop, theirs.received_id, theirs.received_hop) == (
+            said.received_id,
+            said.received_hop,
+            said.held_id,
+            said.held_hop,
+        )
+        still = self._ownership.owned(half.node) == (theirs.held_id, theirs.held_hop)
+        return None if agree and crossed and still else "they do not agree"
+
+    def _commit(self, half: Half, member: Member, said: Prepared, now: Nanos) -> list[Effect]:
+        del self._halves[said.swap_id]
+        partner = self._members.get(half.node)
+        assert partner is not None
+        owners = self._ownership.swap(member.node, partner.node)
+        self.counts.committed += 1
+        effects: list[Effect] = [Persist(owners)]
+        for one in (partner, member):
+            mine = self._ownership.owned(one.node)
+            assert mine is not None
+            one.discriminator_id, one.hop = mine
+            self._told[one.node] = Told(said.swap_id, Nanos(now + nanos(COMMIT_AGAIN_S)))
+            effects.append(_send(one, Commit(said.swap_id, *mine)))
+        facts = {"swap_id": said.swap_id, "nodes": [partner.node, member.node]}
+        names = {"given": [said.received_id, said.held_id]}
+        return [*effects, Note("swap_committed", "both were prepared", {**facts, **names})]
+
+    # --- what ends a swap -----------------------------------------------------------------------------------------
+
+    def session_over(self, node: NodeId) -> list[Effect]:
+        """The node has said HELLO or is gone: WELCOME, if it comes, says what it owns; nothing of it is pending."""
+        self._told.pop(node, None)
+        self._void.pop(node, None)
+        mine = [swap_id for swap_id, half in self._halves.items() if node in (half.node, half.said.partner)]
+        return [effect for swap_id in mine for effect in self._void_swap(swap_id, "a session is over")]
+
+    def sweep(self, now: Nanos) -> list[Effect]:
+        """Void what took too long; say COMMIT again."""
+        effects: list[Effect] = []
+        for swap_id, half in list(self._halves.items()):
+            if now >= half.until:
+                effects += self._void_swap(swap_id, "out of time")
+            elif not all(self._present(node) for node in (half.node, half.said.partner)):
+                effects += self._void_swap(swap_id, "one is gone")
+        for node, told in self._told.items():
+            member, mine = self._members.get(node), self._ownership.owned(node)
+            if now >= told.again_at and member is not None and member.present and mine is not None:
+                told.again_at = Nanos(now + nanos(COMMIT_AGAIN_S))
+                effects.append(_send(member, Commit(told.swap_id, *mine)))
+        return effects
+
+    def _present(self, node: NodeId) -> bool:
+        member = self._members.get(node)
+        return member is not None and member.present
+
+    def _void_swap(self, swap_id: SwapId, why: str) -> list[Effect]:
+        half = self._halves.pop(swap_id, None)
+        if half is None:
+            return []
+        self.counts.aborted += 1
+        self.counts.why[why] = self.counts.why.get(why, 0) + 1
+        effects: list[Effect] = []
+        for node in (half.node, half.said.partner):
+            member = self._members.get(node)
+            if member is not None and member.present:
+                effects += self._abort(member, swap_id)
+        facts = {"swap_id": swap_id, "nodes": [half.node, half.said.partner]}
+        return [*effects, Note("swap_aborted", why, facts)]
+
+    def _abort(self, member: Member, swap_id: SwapId) -> list[Effect]:
+        void = self._void.setdefault(member.node, deque(maxlen=VOID_REMEMBERED))
+        if swap_id not in void:
+            void.append(swap_id)
+        return [_send(member, Abort(swap_id))]
+
+
+def _send(member: Member, message: Message) -> Send:
+    return Send(member.peer, message, member.header)

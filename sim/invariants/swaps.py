@@ -1,0 +1,85 @@
+"""Swaps, as they were seen on the wire: who was PREPARED for what, and what the hub has decided, over the whole run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from broker.swaps import SWAP_DEADLINE_S
+from mdgan_edge.actors import nanos
+from mdgan_edge.messages import Commit, DiscriminatorId, NodeId, Prepared, SwapId
+from nodes.core import NodeCore
+from nodes.core import Phase as NodePhase
+from nodes.swapping import ASK_AGAIN_S, Stage
+from sim.invariants.ledger import Ledger
+from sim.invariants.names import Found
+
+if TYPE_CHECKING:
+    from sim.machine import Machine
+
+BOTH = 2
+DOUBT_MAX_NS = nanos(SWAP_DEADLINE_S + 4 * ASK_AGAIN_S)  # the hub's deadline, and a few times asking again
+
+Name = tuple[DiscriminatorId, int]
+
+
+@dataclass(slots=True)
+class Swap:
+    """One swap: what each of two said, and what the hub gave to each."""
+
+    prepared: dict[NodeId, Prepared] = field(default_factory=dict)
+    given: dict[NodeId, Name] = field(default_factory=dict)
+    void: bool = False
+
+
+class SwapBook:
+    """A decision is for ever, whatever becomes of the hub."""
+
+    def __init__(self) -> None:
+        self._swaps: dict[SwapId, Swap] = {}
+        self._in_doubt: dict[NodeId, tuple[SwapId, int]] = {}  # since when a node waits for a decision
+
+    def prepared(self, node: NodeId, said: Prepared) -> None:
+        """The hub has heard PREPARED."""
+        self._swaps.setdefault(said.swap_id, Swap()).prepared[node] = said
+
+    def committed(self, ledger: Ledger, node: NodeId, commit: Commit) -> Iterator[Found]:
+        """The hub says COMMIT to a node."""
+        swap = self._swaps.setdefault(commit.swap_id, Swap())
+        mine = (commit.discriminator_id, commit.hop)
+        if swap.void:
+            yield "swap_decided_once", node, f"{commit.swap_id} is void, and was committed"
+        if swap.given.setdefault(node, mine) != mine:
+            yield "swap_decided_once", node, f"{commit.swap_id} gave it {swap.given[node]}, and now {mine}"
+        said = swap.prepared.get(node)
+        if said is None or len(swap.prepared) < BOTH:
+            yield "swap_decided_once", node, f"{commit.swap_id} was committed, only {sorted(swap.prepared)} prepared"
+        elif mine != (said.received_id, said.received_hop + 1):
+            yield "swap_decided_once", node, f"it was prepared for {said.received_id}, and was given {mine}"
+        elif ledger.owners.get(mine[0]) not in (said.partner, node):
+            yield "one_owner", node, f"{mine[0]} is {ledger.owners.get(mine[0])}'s"
+        ledger.owners[mine[0]] = node
+        ledger.assigned[node] = mine
+
+    def voided(self, node: NodeId, swap_id: SwapId) -> Iterator[Found]:
+        """The hub says ABORT to a node."""
+        swap = self._swaps.setdefault(swap_id, Swap())
+        if swap.given:
+            yield "swap_decided_once", node, f"{swap_id} is on record, and was called void"
+        swap.void = True
+
+    def in_doubt(self, machine: Machine, now: int) -> Iterator[Found]:
+        """Looked at once a second, at a healthy node."""
+        core = machine.process.core if machine.process is not None else None
+        assert isinstance(core, NodeCore)
+        waits = core.phase is NodePhase.SERVING and core.swapping.stage is Stage.PREPARED
+        if not waits:
+            self._in_doubt.pop(machine.name, None)
+            return
+        swap_id = core.swapping.swap_id
+        known, since = self._in_doubt.get(machine.name, (None, 0))
+        if known != swap_id:
+            self._in_doubt[machine.name] = (swap_id, now)
+        elif now - since > DOUBT_MAX_NS:
+            yield "no_swap_in_doubt", machine.name, f"{swap_id} is undecided for {(now - since) / 1e9:.1f} s"
