@@ -301,7 +301,7 @@ class HubCore:
             effects += self._step(now)
         if self.phase is Phase.TRAINING and not self.training.stepping:
             effects += self._make_batches()
-            effects += self.swaps.gather(now)
+            effects += self.swaps.gather(self.training.version, now)
             effects += self._dispatch(now)
         if self.phase is Phase.FINISHING:
             effects += self._finish(now)
@@ -352,7 +352,7 @@ class HubCore:
         return [Run(job)] if (job := self.training.batches_wanted()) else []
 
     def _dispatch(self, now: Nanos) -> list[Effect]:
-        given = [] if self.swaps.barrier.holds(now) else self.training.dispatch(now)
+        given = [] if self.swaps.barrier.holds(self.training.version, now) else self.training.dispatch(now)
         return [self._send(one.member, one.task) for one in given]
 
     def _finish(self, now: Nanos) -> list[Effect]:

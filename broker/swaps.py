@@ -87,7 +87,7 @@ class Swaps:
         """A member tells of its swap, while the generator is at `version`."""
         match message:
             case Seek():
-                return self._sought(member)
+                return self._sought(member, version)
             case GivenUp():
                 self.barrier.over(member.node)
                 return []
@@ -100,15 +100,15 @@ class Swaps:
                     self.barrier.over(member.node)
                 return []
 
-    def gather(self, now: Nanos) -> list[Effect]:
+    def gather(self, version: Version, now: Nanos) -> list[Effect]:
         """PEERS to those who have waited for them at the barrier."""
-        asking = (self._members.get(node) for node in self.barrier.gathered(now))
+        asking = (self._members.get(node) for node in self.barrier.gathered(version, now))
         return [self._peers(member) for member in asking if member is not None]
 
-    def _sought(self, member: Member) -> list[Effect]:
+    def _sought(self, member: Member, version: Version) -> list[Effect]:
         if not self.barrier.wanted:
             return [self._peers(member)]
-        self.barrier.seeks(member.node)
+        self.barrier.seeks(member.node, version)
         return []
 
     def _peers(self, member: Member) -> Effect:
@@ -184,7 +184,7 @@ class Swaps:
             assert mine is not None
             one.discriminator_id, one.hop = mine
             self._told[one.node] = Told(said.swap_id, Nanos(now + nanos(COMMIT_AGAIN_S)))
-            self.barrier.committed(one.node, now)
+            self.barrier.committed(one.node, version, now)
             effects.append(_send(one, Commit(said.swap_id, *mine)))
         facts = {"swap_id": said.swap_id, "version": version, "nodes": [partner.node, member.node]}
         names = {"given": [said.received_id, said.held_id]}
