@@ -1,4 +1,4 @@
-"""The barrier of the paper's swap: who swaps between two versions, while everybody else waits. Pure; docs/algorithm.md 6.
+"""The barrier of the paper's swap: who swaps between two versions while all others wait. Pure; docs/algorithm.md 6.
 
 A turn's life: SEEK → a step is taken and nobody live has a task in flight, so PEERS → INSTALLED, GIVEN_UP, or TURN_S is
 over. A partner that did not seek is in it from the commit on. Who is not live has no turn: it holds nobody up.

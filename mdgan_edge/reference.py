@@ -11,15 +11,15 @@ It shares only networks, losses and stream_seed with the rest. What both sides m
   (BatchNorm's running statistics move once per batch).
 - k = batches_count(batches_per_version, N). The node of rank r (position of its id in the sorted list of ids) gets
   X_g = X[r mod k] and X_d = X[(r + 1) mod k], each with its labels.
-- Task i of a node (0-based count of the tasks that it has done, with whatever discriminator): torch.manual_seed(stream_seed(seed,
-  "train", n, i)); X_r = the samples at torch.randperm(m, generator=rng)[:b] with rng from stream_seed(seed, "real",
-  n, i). L Adam steps on LD with the same X_r and X_d, then F = dLG/dX_g by the updated discriminator. That backward
-  leaves no gradients in the discriminator.
+- Task i of a node (0-based count of the tasks that it has done, with whatever discriminator):
+  torch.manual_seed(stream_seed(seed, "train", n, i)); X_r = the samples at torch.randperm(m, generator=rng)[:b] with
+  rng from stream_seed(seed, "real", n, i). L Adam steps on LD with the same X_r and X_d, then F = dLG/dX_g by the
+  updated discriminator. That backward leaves no gradients in the discriminator.
 - Merge: S_j = (F_a + F_b + ...) / M, summed in float32 one after the other in rank order, M = number of feedbacks of
   all nodes at this step. One torch.autograd.backward over the X_j that have feedback, in order of j, one Adam step.
-- Swaps come from outside, as pairs of nodes: which pairs form is chance of the network, and no stream gives it. Those of
-  version t happen before the first task of t, one after the other. Parameters and buffers change places. Adam's moments
-  and steps go along ("travel"), stay with the node ("stay") or begin at zero at both ("reset").
+- Swaps come from outside, as pairs of nodes: which pairs form is chance of the network, and no stream gives it. Those
+  of version t happen before the first task of t, one after the other. Parameters and buffers change places. Adam's
+  moments and steps go along ("travel"), stay with the node ("stay") or begin at zero at both ("reset").
 - One torch thread (torch.set_num_threads(1), by the caller): sums over threads differ in their last bits.
 """
 
@@ -68,11 +68,12 @@ def md_gan(
     generator = build_generator(settings.model, stream_seed(seed, "generator"))
     optimizer = _adam(generator, training.lr_generator, training)
     nodes = [_Node(settings, node, shards[node]) for node in sorted(shards)]
+    by_id = {node.id: node for node in nodes}
     k = batches_count(training.batches_per_version, len(nodes))
     losses = []
     for t in range(steps):
         for one, other in (pairing.nodes for pairing in swaps if pairing.version == t):
-            _swap(*(node for node in nodes if node.id in (one, other)), settings.training)
+            _swap(by_id[one], by_id[other], training)
         batches = [_generate(generator, settings, stream_seed(seed, "latent", t, j)) for j in range(k)]
         feedbacks = []
         for rank, node in enumerate(nodes):

@@ -102,8 +102,8 @@ def verify(
         ]
         print_json({"max_abs_diff": worst, "nodes": nodes, "steps": steps, "seed": seed, "checks": rows})
     else:
-        for check in checks:
-            click.echo(f"{check.model:8} {check.world:9} {check.swaps:3} swaps, largest difference {check.max_abs_diff}")
+        for c in checks:
+            click.echo(f"{c.model:8} {c.world:9} {c.swaps:3} swaps, largest difference {c.max_abs_diff}")
     if worst != 0.0:
         raise SelfCheckFailed(f"the swarm differs from the reference by up to {worst}: this build is not to be trusted")
 

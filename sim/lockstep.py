@@ -46,7 +46,7 @@ IDLE_MAX_S = 3600.0  # virtual seconds without a job done: nothing will ever com
 
 
 class Lockstep:
-    """A swarm without time. After `run`, `hub` and `nodes` hold the trainers with what they learned, `notes` the hub's."""
+    """A swarm without time. After `run`, `hub` and `nodes` are trainers with what they learned, `notes` the journal."""
 
     def __init__(self, settings: Settings, shards: Mapping[NodeId, Images], shuffle_seed: int | None) -> None:
         shape = (settings.model.channels, settings.model.image_size, settings.model.image_size)
