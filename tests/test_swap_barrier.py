@@ -99,13 +99,14 @@ def test_a_task_under_work_keeps_the_barrier_shut_though_the_step_is_taken() -> 
     assert [node for node, _ in sent(world.answer(CAROL), Peers)] == [ALICE]
 
 
-def test_a_due_node_whose_task_is_still_needed_is_given_it_again() -> None:
+def test_a_due_node_whose_task_is_still_needed_is_given_it_again_before_it_swaps() -> None:
     world = training_world(*THREE, **SYNC)
-    world.say(ALICE, Seek())
-    world.say(ALICE, Refuse(world.tasks[ALICE].pop().task_id, "bad"))
-    again = world.pass_time(2.0, pinging=THREE)
-    assert [node for node, _ in sent(again, Task)] == [ALICE]
-    effects = answered(world, (), *THREE) + world.work_all()
+    answered(world, (), BOB, CAROL)
+    effects = world.say(ALICE, Seek())
+    effects += world.say(ALICE, Refuse(world.tasks[ALICE].pop().task_id, "bad"))  # nobody has a task in flight now
+    effects += world.pass_time(2.0, pinging=THREE)
+    assert ([node for node, _ in sent(effects, Task)], sent(effects, Peers)) == ([ALICE], [])
+    effects = answered(world, (), ALICE) + world.work_all()
     assert [node for node, _ in sent(effects, Peers)] == [ALICE]
 
 
