@@ -92,7 +92,7 @@ class HubCore:
         self.verdicts: dict[Verdict, int] = dict.fromkeys(Verdict, 0)
         self.garbled: dict[str, int] = {}
         self.turned_away = TurnedAway()
-        self.swaps = Swaps(self.members, self.ownership, facts.epoch)
+        self.swaps = Swaps(self.members, self.ownership, facts.epoch, settings.training.swap_barrier)
         self.entrance = Entrance(
             settings, facts, self.members, self.ownership, self.training, self.swaps, self.verdicts
         )
@@ -174,7 +174,7 @@ class HubCore:
             case _ if isinstance(message, PeerMessage):
                 return self.swaps.relay(member, message)
             case _ if isinstance(message, SwapReport):
-                return self.swaps.received(member, message, now)
+                return self.swaps.received(member, message, self.training.version, now)
             case Bye(reason):
                 change = self.members.end(member, MemberState.LEFT, reason)
                 return [*_noted(change), self._send(member, ByeAck())]
@@ -301,6 +301,7 @@ class HubCore:
             effects += self._step(now)
         if self.phase is Phase.TRAINING and not self.training.stepping:
             effects += self._make_batches()
+            effects += self.swaps.gather(self.training.version, now)
             effects += self._dispatch(now)
         if self.phase is Phase.FINISHING:
             effects += self._finish(now)
@@ -351,7 +352,8 @@ class HubCore:
         return [Run(job)] if (job := self.training.batches_wanted()) else []
 
     def _dispatch(self, now: Nanos) -> list[Effect]:
-        return [self._send(given.member, given.task) for given in self.training.dispatch(now)]
+        given = [] if self.swaps.barrier.holds(self.training.version, now) else self.training.dispatch(now)
+        return [self._send(one.member, one.task) for one in given]
 
     def _finish(self, now: Nanos) -> list[Effect]:
         if self.training.stepping or self.training.making or self.evaluations.busy or self.checkpoints.busy:

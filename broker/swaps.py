@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from broker.barrier import Barrier
 from broker.member import Member
 from broker.membership import Membership
 from broker.ownership import Ownership
@@ -22,6 +23,7 @@ from mdgan_edge.messages import (
     Decline,
     DiscriminatorId,
     Epoch,
+    GivenUp,
     Installed,
     Message,
     NodeId,
@@ -32,6 +34,7 @@ from mdgan_edge.messages import (
     Seek,
     SwapId,
     SwapReport,
+    Version,
 )
 from mdgan_edge.streams import stream_seed
 
@@ -69,8 +72,9 @@ class SwapCounts:
 class Swaps:
     """Knows swaps that are not over."""
 
-    def __init__(self, members: Membership, ownership: Ownership, epoch: Epoch) -> None:
+    def __init__(self, members: Membership, ownership: Ownership, epoch: Epoch, barrier: bool) -> None:
         self.counts = SwapCounts()
+        self.barrier = Barrier(barrier, members)
         self._members, self._ownership, self._epoch = members, ownership, epoch
         self._halves: dict[SwapId, Half] = {}
         self._told: dict[NodeId, Told] = {}
@@ -79,18 +83,36 @@ class Swaps:
 
     # --- what nodes say -------------------------------------------------------------------------------------------
 
-    def received(self, member: Member, message: SwapReport, now: Nanos) -> list[Effect]:
-        """A member tells of its swap."""
+    def received(self, member: Member, message: SwapReport, version: Version, now: Nanos) -> list[Effect]:
+        """A member tells of its swap, while the generator is at `version`."""
         match message:
             case Seek():
-                return [_send(member, Peers(self._view(member.node)))]
+                return self._sought(member, version)
+            case GivenUp():
+                self.barrier.over(member.node)
+                return []
             case Prepared():
-                return self._prepared(member, message, now)
+                return self._prepared(member, message, version, now)
             case Installed(swap_id):
                 told = self._told.get(member.node)
                 if told is not None and told.swap_id == swap_id:
                     del self._told[member.node]
+                    self.barrier.over(member.node)
                 return []
+
+    def gather(self, version: Version, now: Nanos) -> list[Effect]:
+        """PEERS to those who have waited for them at the barrier."""
+        asking = (self._members.get(node) for node in self.barrier.gathered(version, now))
+        return [self._peers(member) for member in asking if member is not None]
+
+    def _sought(self, member: Member, version: Version) -> list[Effect]:
+        if not self.barrier.wanted:
+            return [self._peers(member)]
+        self.barrier.seeks(member.node, version)
+        return []
+
+    def _peers(self, member: Member) -> Effect:
+        return _send(member, Peers(self._view(member.node)))
 
     def relay(self, member: Member, message: PeerMessage) -> list[Effect]:
         """What one node says to another. The sender is proven; who is not there, is said to be gone."""
@@ -112,7 +134,7 @@ class Swaps:
             others[place], others[other] = others[other], others[place]
         return tuple(others[:VIEW_SIZE])
 
-    def _prepared(self, member: Member, said: Prepared, now: Nanos) -> list[Effect]:
+    def _prepared(self, member: Member, said: Prepared, version: Version, now: Nanos) -> list[Effect]:
         mine = self._ownership.owned(member.node)
         if mine == (said.received_id, said.received_hop + 1):
             return [_send(member, Commit(said.swap_id, *mine))]  # it is on record: COMMIT was lost
@@ -125,7 +147,7 @@ class Swaps:
         if half is None:
             self._halves[said.swap_id] = Half(member.node, said, Nanos(now + nanos(SWAP_DEADLINE_S)))
             return []
-        return self._commit(half, member, said, now)
+        return self._commit(half, member, said, version, now)
 
     def _objection(
         self, member: Member, said: Prepared, mine: tuple[DiscriminatorId, int] | None, half: Half | None
@@ -150,7 +172,7 @@ class Swaps:
         still = self._ownership.owned(half.node) == (theirs.held_id, theirs.held_hop)
         return None if agree and crossed and still else "they do not agree"
 
-    def _commit(self, half: Half, member: Member, said: Prepared, now: Nanos) -> list[Effect]:
+    def _commit(self, half: Half, member: Member, said: Prepared, version: Version, now: Nanos) -> list[Effect]:
         del self._halves[said.swap_id]
         partner = self._members.get(half.node)
         assert partner is not None
@@ -162,8 +184,9 @@ class Swaps:
             assert mine is not None
             one.discriminator_id, one.hop = mine
             self._told[one.node] = Told(said.swap_id, Nanos(now + nanos(COMMIT_AGAIN_S)))
+            self.barrier.committed(one.node, version, now)
             effects.append(_send(one, Commit(said.swap_id, *mine)))
-        facts = {"swap_id": said.swap_id, "nodes": [partner.node, member.node]}
+        facts = {"swap_id": said.swap_id, "version": version, "nodes": [partner.node, member.node]}
         names = {"given": [said.received_id, said.held_id]}
         return [*effects, Note("swap_committed", "both were prepared", {**facts, **names})]
 
@@ -173,6 +196,7 @@ class Swaps:
         """The node has said HELLO or is gone: WELCOME, if it comes, says what it owns; nothing of it is pending."""
         self._told.pop(node, None)
         self._void.pop(node, None)
+        self.barrier.over(node)
         mine = [swap_id for swap_id, half in self._halves.items() if node in (half.node, half.said.partner)]
         return [effect for swap_id in mine for effect in self._void_swap(swap_id, "a session is over")]
 

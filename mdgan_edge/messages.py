@@ -300,6 +300,10 @@ class Installed(msgspec.Struct, frozen=True, gc=False):
     swap_id: SwapId
 
 
+class GivenUp(msgspec.Struct, frozen=True, gc=False):
+    """N>H: nothing came of the turn that SEEK began; I train on with what I hold."""
+
+
 class Bye(msgspec.Struct, frozen=True, gc=False):
     """N>H: I leave. H>N: please leave (`reason`: completed, stopped, failed or drain)."""
 
@@ -319,6 +323,6 @@ class Error(msgspec.Struct, frozen=True, gc=False):
 
 
 PeerMessage = Propose | Accept | Decline | Copy  # what nodes say to each other; the hub hands it on
-SwapReport = Seek | Prepared | Installed  # what a node tells the hub about its swap
+SwapReport = Seek | Prepared | Installed | GivenUp  # what a node tells the hub about its swap
 SwapMessage = SwapReport | PeerMessage | Peers | Commit | Abort
 Message = Hello | Welcome | Ping | Pong | Task | Feedback | Receipt | Refuse | Bye | ByeAck | Error | SwapMessage

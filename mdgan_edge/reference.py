@@ -11,12 +11,15 @@ It shares only networks, losses and stream_seed with the rest. What both sides m
   (BatchNorm's running statistics move once per batch).
 - k = batches_count(batches_per_version, N). The node of rank r (position of its id in the sorted list of ids) gets
   X_g = X[r mod k] and X_d = X[(r + 1) mod k], each with its labels.
-- Task i of a node (0-based count of the tasks its discriminator was trained on): torch.manual_seed(stream_seed(seed,
-  "train", n, i)); X_r = the samples at torch.randperm(m, generator=rng)[:b] with rng from stream_seed(seed, "real",
-  n, i). L Adam steps on LD with the same X_r and X_d, then F = dLG/dX_g by the updated discriminator. That backward
-  leaves no gradients in the discriminator.
+- Task i of a node (0-based count of the tasks that it has done, with whatever discriminator):
+  torch.manual_seed(stream_seed(seed, "train", n, i)); X_r = the samples at torch.randperm(m, generator=rng)[:b] with
+  rng from stream_seed(seed, "real", n, i). L Adam steps on LD with the same X_r and X_d, then F = dLG/dX_g by the
+  updated discriminator. That backward leaves no gradients in the discriminator.
 - Merge: S_j = (F_a + F_b + ...) / M, summed in float32 one after the other in rank order, M = number of feedbacks of
   all nodes at this step. One torch.autograd.backward over the X_j that have feedback, in order of j, one Adam step.
+- Swaps come from outside, as pairs of nodes: which pairs form is chance of the network, and no stream gives it. Those
+  of version t happen before the first task of t, one after the other. Parameters and buffers change places. Adam's
+  moments and steps go along ("travel"), stay with the node ("stay") or begin at zero at both ("reset").
 - One torch thread (torch.set_num_threads(1), by the caller): sums over threads differ in their last bits.
 """
 
@@ -49,15 +52,28 @@ class ReferenceResult:
     losses: list[tuple[float, float]]
 
 
-def md_gan(settings: Settings, shards: Mapping[NodeId, Shard], steps: int) -> ReferenceResult:
-    """Section 3 of docs/algorithm.md for `steps` generator steps, without swap."""
+@dataclass(frozen=True, slots=True)
+class Pairing:
+    """Before the tasks of `version`, two nodes exchange their discriminators."""
+
+    version: int
+    nodes: tuple[NodeId, NodeId]
+
+
+def md_gan(
+    settings: Settings, shards: Mapping[NodeId, Shard], steps: int, swaps: Sequence[Pairing] = ()
+) -> ReferenceResult:
+    """Section 3 of docs/algorithm.md for `steps` generator steps, with these swaps in this order."""
     seed, training = settings.training.seed, settings.training
     generator = build_generator(settings.model, stream_seed(seed, "generator"))
     optimizer = _adam(generator, training.lr_generator, training)
     nodes = [_Node(settings, node, shards[node]) for node in sorted(shards)]
+    by_id = {node.id: node for node in nodes}
     k = batches_count(training.batches_per_version, len(nodes))
     losses = []
     for t in range(steps):
+        for one, other in (pairing.nodes for pairing in swaps if pairing.version == t):
+            _swap(by_id[one], by_id[other], training)
         batches = [_generate(generator, settings, stream_seed(seed, "latent", t, j)) for j in range(k)]
         feedbacks = []
         for rank, node in enumerate(nodes):
@@ -110,7 +126,7 @@ def backward(batches: Sequence[Tensor], merged: Mapping[int, Tensor]) -> None:
 
 
 class _Node:
-    """One node: its shard, its discriminator, and how many tasks trained it."""
+    """One node: its shard, the discriminator it holds, and how many tasks it has done."""
 
     def __init__(self, settings: Settings, node: NodeId, shard: Shard) -> None:
         self.id = node
@@ -118,7 +134,7 @@ class _Node:
         self._training = settings.training
         seed = stream_seed(settings.training.seed, "discriminator", node)
         self.discriminator = build_discriminator(settings.model, seed)
-        self._optimizer = _adam(self.discriminator, settings.training.lr_discriminator, settings.training)
+        self.optimizer = _adam(self.discriminator, settings.training.lr_discriminator, settings.training)
         self._tasks = 0
         self.loss_d = self.loss_g = 0.0
 
@@ -134,7 +150,7 @@ class _Node:
         """L Adam steps with one real batch, then the task counts as done."""
         x_real, y_real = self._real_batch()
         for _ in range(self._training.discriminator_steps):
-            self._optimizer.zero_grad()
+            self.optimizer.zero_grad()
             loss = discriminator_loss(
                 self._training.loss,
                 self.discriminator,
@@ -145,7 +161,7 @@ class _Node:
                 self._training.gradient_penalty,
             )
             torch.autograd.backward(loss)
-            self._optimizer.step()
+            self.optimizer.step()
             self.loss_d = loss.item()
         self._tasks += 1
 
@@ -167,6 +183,17 @@ class _Node:
         rng = _stream(stream_seed(self._training.seed, "real", self.id, self._tasks))
         chosen = torch.randperm(len(x), generator=rng)[: self._training.batch_size]
         return x[chosen], None if y is None else y[chosen]
+
+
+def _swap(one: _Node, other: _Node, training: TrainingSettings) -> None:
+    one.discriminator, other.discriminator = other.discriminator, one.discriminator
+    if training.swap_optimizer == "travel":
+        one.optimizer, other.optimizer = other.optimizer, one.optimizer
+        return
+    for node in (one, other):
+        own, node.optimizer = node.optimizer, _adam(node.discriminator, training.lr_discriminator, training)
+        if training.swap_optimizer == "stay":
+            node.optimizer.load_state_dict(own.state_dict())
 
 
 def _generate(generator: nn.Module, settings: Settings, seed: int) -> Batch:

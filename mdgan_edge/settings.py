@@ -55,6 +55,7 @@ class TrainingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     quorum_min: AtLeastOne = 1  # K_min, once T_max has passed
     swap: Positive | Literal["off"] = "off"  # E: local epochs between two swaps of discriminators
     swap_optimizer: SwapOptimizer = "travel"  # Adam's moments go along, stay with the node, or begin at zero
+    swap_barrier: bool = False  # nobody trains while a node swaps
     warm_up_tasks: NotNegative = 1  # a newcomer's first answers train D but are not merged
 
 
@@ -119,6 +120,7 @@ EXACT_REDUCTION: dict[str, object] = {
     "quota": 1,
     "clip_factor": 0.0,
     "step_timeout_s": 0.0,
+    "swap_barrier": True,
     "warm_up_tasks": 0,
 }
 

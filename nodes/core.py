@@ -285,7 +285,8 @@ class NodeCore:
             return effects  # the session is gone, and the task with it
         if result.feedback is None:
             return [*effects, self._send(Refuse(result.task.task_id, "diverged"), now)]
-        return [self._send(jobs.answer(result, self.held), now)]
+        due = self._act(self.swapping.act(self._at_rest, now), now)  # SEEK first: a barrier must know before it opens
+        return [*due, self._send(jobs.answer(result, self.held), now)]
 
     def _diverged(self) -> list[Effect]:
         assert self.welcome is not None
@@ -343,8 +344,7 @@ class NodeCore:
         match self.phase:
             case Phase.SERVING:
                 effects = self._train_next() if self.work.waiting else []
-                if (mine := self._at_rest) is not None:
-                    effects += self._act(self.swapping.act(mine, now), now)
+                effects += self._act(self.swapping.act(self._at_rest, now), now)
                 if self._saves.due(now):
                     self._saves.begun()
                     effects.append(Run(Save()))

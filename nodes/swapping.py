@@ -1,8 +1,9 @@
 """The node's side of a swap: when it is due, whom to ask, what to give, when to take. Pure; docs/algorithm.md 6.
 
 A swap's life: SEEKING (asks the hub for peers) → ASKING (has proposed to one) → GIVING (both agreed, copies cross) →
-PREPARED (the other's is in the shadow slot; only the hub can say what becomes of it) → INSTALLING → none. Whoever
-is asked starts at GIVING. Until PREPARED a swap may be given up at any time and nothing has happened.
+PREPARED (the other's is in the shadow slot; only the hub can say what becomes of it) → INSTALLING → none. When all
+are busy: ASKING → PAUSING → SEEKING. Whoever is asked before ASKING goes to GIVING at once. Until PREPARED a swap may
+be given up at any time and nothing has happened.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from mdgan_edge.messages import (
     Commit,
     Copy,
     Decline,
+    GivenUp,
     HeldDiscriminator,
     Incarnation,
     Installed,
@@ -32,8 +34,10 @@ from mdgan_edge.messages import (
 from mdgan_edge.streams import SEED_BITS, stream_seed
 from nodes.jobs import Install, Offer, Offered, Shelve, Shelved, SwapJob, copy_of
 
-TRIES_MAX = 3  # peers asked in vain before the node waits for its next turn
-ANSWER_S = 5.0  # how long a peer, or the hub that is asked for peers, may take to answer
+TRIES_MAX = 3  # peers asked in vain before the node pauses and asks for others ...
+ROUNDS_MAX = 4  # ... so often before it waits for its next turn
+PAUSE_S = 0.5  # the longest first pause, doubled with each further round; all are busy where all are due at once
+ANSWER_S = 5.0  # how long a peer may take to answer; how often the hub is asked for peers, which may have to wait
 COPY_S = 30.0  # how long copies may take to cross
 ASK_AGAIN_S = 2.0  # how often the hub is told PREPARED while it has not decided
 
@@ -44,10 +48,14 @@ class Stage(Enum):
     """How far the open swap has come."""
 
     SEEKING = auto()
+    PAUSING = auto()
     ASKING = auto()
     GIVING = auto()
     PREPARED = auto()
     INSTALLING = auto()
+
+
+FREE = (None, Stage.SEEKING, Stage.PAUSING)  # can be asked
 
 
 class Swapping:
@@ -60,6 +68,8 @@ class Swapping:
         self._count = 0  # swaps proposed since the start
         self._peers: list[NodeId] = []  # of those to ask, who is left
         self._tries = 0
+        self._rounds = 0  # how often it got peers in this turn
+        self._sought = False  # the hub was told that a turn has begun, and not that it is over
         self.stage: Stage | None = None
         self.deadline: Nanos | None = None
         self.swap_id = SwapId("")
@@ -94,7 +104,7 @@ class Swapping:
             return [self._busy(message)] if isinstance(message, Propose) else []
         match message:
             case Peers(nodes) if self.stage is Stage.SEEKING:
-                self._peers = list(nodes)
+                self._peers, self._tries, self._rounds = list(nodes), 0, self._rounds + 1
                 return self._ask_next(held, now)
             case Propose():
                 return self._asked(message, held, now)
@@ -104,13 +114,13 @@ class Swapping:
             case Decline() if self._is_open(message, Stage.ASKING):
                 return self._ask_next(held, now)
             case Decline() if self._is_open(message, Stage.GIVING):
-                self._close("given up")
+                return self._close("given up")
             case Copy() if self._is_open(message, Stage.GIVING, Stage.ASKING):
                 return self._copied(message)
             case Commit():
                 return self._commit(message, held)
             case Abort(swap_id) if self.stage is Stage.PREPARED and swap_id == self.swap_id:
-                self._close("aborted")
+                return self._close("aborted")
             case _:
                 pass  # of a swap that is not open any more
         return []
@@ -123,7 +133,7 @@ class Swapping:
             return []  # said twice
         if asked.architecture != held.architecture:
             return [Decline(asked.swap_id, self._node, asked.sender, "bad")]
-        if self.stage is not None:
+        if self.stage not in FREE:
             return [self._busy(asked)]
         self._open(asked.swap_id, asked.sender)
         self._theirs = asked
@@ -170,9 +180,8 @@ class Swapping:
             return []
         if shelved.trouble is not None:
             partner = self._partner
-            self._close("bad copy")
             bad = Note("bad_copy", shelved.trouble, {"from": partner}, "warning")
-            return [bad, Decline(copy.swap_id, self._node, partner, "bad")]
+            return [bad, Decline(copy.swap_id, self._node, partner, "bad"), *self._close("bad copy")]
         self.stage, self.deadline = Stage.PREPARED, Nanos(now + nanos(ASK_AGAIN_S))
         mine, theirs = (held.discriminator_id, held.hop), (copy.discriminator_id, copy.hop)
         self._prepared = Prepared(self.swap_id, self._partner, *mine, *theirs)
@@ -188,13 +197,17 @@ class Swapping:
 
     # --- what time brings -----------------------------------------------------------------------------------------
 
-    def act(self, held: HeldDiscriminator, now: Nanos) -> list[Act]:
-        """What is due: a swap, the next try, giving up, asking the hub again."""
+    def act(self, held: HeldDiscriminator | None, now: Nanos) -> list[Act]:
+        """What is due: a swap, the next try, giving up, asking the hub again. `held`: see `received`."""
+        if held is None:
+            return []
         if self.stage is None:
-            return self._seek(now) if self.period and self._tasks >= self.period else []
+            return self._begin(now) if self.period and self._tasks >= self.period else []
         if self.deadline is None or now < self.deadline:
             return []
         match self.stage:
+            case Stage.SEEKING | Stage.PAUSING:
+                return self._seek(now)
             case Stage.ASKING:
                 return self._ask_next(held, now)
             case Stage.PREPARED:
@@ -202,21 +215,29 @@ class Swapping:
                 self.deadline = Nanos(now + nanos(ASK_AGAIN_S))
                 return [self._prepared]
             case _:
-                self._close("given up")
-                return []
+                return self._close("given up")
+
+    def _begin(self, now: Nanos) -> list[Act]:
+        self._rounds, self._sought = 0, True
+        return self._seek(now)
 
     def _seek(self, now: Nanos) -> list[Act]:
         self.stage, self.deadline = Stage.SEEKING, Nanos(now + nanos(ANSWER_S))
-        self._tries = 0
         return [Seek()]
+
+    def _pause(self, now: Nanos) -> list[Act]:
+        if not self._tries or self._rounds >= ROUNDS_MAX:
+            return self._close("nobody free")
+        pause_s = PAUSE_S * 2 ** (self._rounds - 1) * self._chance("swap pause", self._count)
+        self.stage, self.deadline = Stage.PAUSING, Nanos(now + nanos(pause_s))
+        return []
 
     def _ask_next(self, held: HeldDiscriminator, now: Nanos) -> list[Act]:
         if self._tries >= TRIES_MAX or not self._peers:
-            self._close("nobody free")
-            return []
+            return self._pause(now)
         self._tries += 1
         self._count += 1
-        chosen = int(self._chance(self._count) * len(self._peers))
+        chosen = int(self._chance("swap", self._count) * len(self._peers))
         self._open(SwapId(f"{self._node}/{self._incarnation}/{self._count}"), self._peers.pop(chosen))
         self.stage, self.deadline = Stage.ASKING, Nanos(now + nanos(ANSWER_S))
         mine = (held.discriminator_id, held.hop, held.architecture)
@@ -226,11 +247,13 @@ class Swapping:
         self.swap_id, self._partner = swap_id, partner
         self._theirs = self._early = self._prepared = None
 
-    def _close(self, how: str) -> None:
+    def _close(self, how: str) -> list[Act]:
         self.done[how] = self.done.get(how, 0) + 1
         self.stage = self.deadline = self._early = None
         self._tasks = 0
+        told, self._sought = not self._sought or how in ("committed", "lost"), False
+        return [] if told else [GivenUp()]
 
-    def _chance(self, n: int) -> float:
+    def _chance(self, what: str, n: int) -> float:
         """In [0, 1), different for every node, start and count."""
-        return stream_seed(self._incarnation, "swap", self._node, n) / float(1 << SEED_BITS)
+        return stream_seed(self._incarnation, what, self._node, n) / float(1 << SEED_BITS)

@@ -59,7 +59,7 @@ def swarm(
 @click.option("--nodes", type=click.IntRange(1, 64), default=4, show_default=True, help="How many nodes.")
 @click.option("--steps", type=click.IntRange(1, 10_000), default=20, show_default=True, help="Generator steps.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="The seed of everything random.")
-@click.option("--model", "models", multiple=True, help="Which models [mlp and cnn28].")
+@click.option("--model", "models", multiple=True, help="Which models [mlp and cnn28; cnn28 with swaps too].")
 @click.option(
     "--world",
     "worlds",
@@ -82,22 +82,28 @@ def verify(
 ) -> None:
     """Hold a synchronous swarm against the paper's Algorithm 1: the weights must be equal to the last bit."""
     from sim.processes import warm_up
-    from sim.verify import MODELS, WORLDS, SwarmSize
+    from sim.verify import WORLDS, SwarmSize
     from sim.verify import verify as run_checks
 
     warm_up()
     size = SwarmSize(nodes, steps, seed)
-    checks = run_checks(models or MODELS, worlds or WORLDS, size, parse_assignments(assignments))
+    checks = run_checks(models, worlds or WORLDS, size, parse_assignments(assignments))
     worst = max(check.max_abs_diff for check in checks)
     if as_json:
         rows = [
-            {"model": c.model, "world": c.world, "generator": c.generator, "discriminators": c.discriminators}
+            {
+                "model": c.model,
+                "world": c.world,
+                "swaps": c.swaps,
+                "generator": c.generator,
+                "discriminators": c.discriminators,
+            }
             for c in checks
         ]
         print_json({"max_abs_diff": worst, "nodes": nodes, "steps": steps, "seed": seed, "checks": rows})
     else:
-        for check in checks:
-            click.echo(f"{check.model:8} {check.world:9} largest difference {check.max_abs_diff}")
+        for c in checks:
+            click.echo(f"{c.model:8} {c.world:9} {c.swaps:3} swaps, largest difference {c.max_abs_diff}")
     if worst != 0.0:
         raise SelfCheckFailed(f"the swarm differs from the reference by up to {worst}: this build is not to be trusted")
 

@@ -1,5 +1,7 @@
 """One process, no delay, no sockets: the production cores and trainers, with messages handed over in memory.
 
+Time stands still while a message or a job is under way, and leaps to the next deadline when all wait.
+
 Every message still goes through the codec. Each link keeps its order; which link speaks next is either the oldest
 message's turn, or drawn, which permutes the order in which feedback arrives.
 """
@@ -13,7 +15,23 @@ from collections.abc import Mapping
 from broker.core import HubCore
 from broker.greeting import RunFacts
 from broker.trainer import HubTrainer
-from mdgan_edge.actors import HUB, Core, Effect, Event, Finish, JobDone, Nanos, Peer, Received, Run, Send, Tick, Trainer
+from mdgan_edge.actors import (
+    HUB,
+    Core,
+    Effect,
+    Event,
+    Finish,
+    JobDone,
+    Nanos,
+    Note,
+    Peer,
+    Received,
+    Run,
+    Send,
+    Tick,
+    Trainer,
+    nanos,
+)
 from mdgan_edge.data.images import Images
 from mdgan_edge.gan.models import architecture, build_discriminator
 from mdgan_edge.messages import Epoch, Incarnation, NodeId
@@ -24,10 +42,11 @@ from nodes.greeting import NodeFacts
 from nodes.trainer import NodeTrainer
 
 TURN = Nanos(1_000)  # virtual nanoseconds between two events
+IDLE_MAX_S = 3600.0  # virtual seconds without a job done: nothing will ever come of it
 
 
 class Lockstep:
-    """A swarm without time. After `run`, `hub` and `nodes` hold the trainers with what they learned."""
+    """A swarm without time. After `run`, `hub` and `nodes` are trainers with what they learned, `notes` the journal."""
 
     def __init__(self, settings: Settings, shards: Mapping[NodeId, Images], shuffle_seed: int | None) -> None:
         shape = (settings.model.channels, settings.model.image_size, settings.model.image_size)
@@ -42,7 +61,8 @@ class Lockstep:
             self._cores[node] = NodeCore(_facts(node, shard, settings.model.name), None, None, Nanos(0))
         self._links: dict[tuple[NodeId, NodeId], deque[tuple[int, Event]]] = {}
         self._chance = random.Random(shuffle_seed) if shuffle_seed is not None else None
-        self._now = Nanos(0)
+        self._now = self._worked_at = Nanos(0)
+        self.notes: list[Note] = []  # the hub's journal
         self._sent = 0
         self._seq = 0
 
@@ -50,17 +70,32 @@ class Lockstep:
         """Until the hub has said Finish."""
         for node in self.nodes:
             self._carry(node, self._cores[node].handle(Tick(), self._now))
-        while self._links:
-            self._now = Nanos(self._now + TURN)
-            source, target = self._next_link()
-            queue = self._links[source, target]
-            _, event = queue.popleft()
-            if not queue:
-                del self._links[source, target]
-            if isinstance(event, JobDone):
-                event = JobDone(event.job, self._trainers[target].do(event.job))
-            self._carry(target, self._cores[target].handle(event, self._now))
-        assert self.core.deadline() is None, "all have fallen silent before the run was over"
+        while self._links or self.core.deadline() is not None:
+            if self._links:
+                self._hand_over()
+            else:
+                self._leap()
+
+    def _hand_over(self) -> None:
+        self._now = Nanos(self._now + TURN)
+        source, target = self._next_link()
+        queue = self._links[source, target]
+        _, event = queue.popleft()
+        if not queue:
+            del self._links[source, target]
+        if isinstance(event, JobDone):
+            event = JobDone(event.job, self._trainers[target].do(event.job))
+            self._worked_at = self._now
+        self._carry(target, self._cores[target].handle(event, self._now))
+
+    def _leap(self) -> None:
+        """All wait: let the time come for which the first of them waits."""
+        deadlines = {who: at for who, core in self._cores.items() if (at := core.deadline()) is not None}
+        self._now = max(self._now, min(deadlines.values()))
+        assert self._now - self._worked_at < nanos(IDLE_MAX_S), "nobody works, and the run is not over"
+        for who, at in deadlines.items():
+            if at <= self._now:
+                self._carry(who, self._cores[who].handle(Tick(), self._now))
 
     def _next_link(self) -> tuple[NodeId, NodeId]:
         if self._chance is None:
@@ -74,6 +109,8 @@ class Lockstep:
                     self._put(me, to.node, self._through_codec(me, effect))
                 case Run(job):
                     self._put(me, me, JobDone(job, None))  # its result is computed when it completes
+                case Note() if me == HUB.node:
+                    self.notes.append(effect)
                 case Finish():
                     self._links = {link: queue for link, queue in self._links.items() if link[1] != me}
                 case _:

@@ -21,6 +21,7 @@ from mdgan_edge.messages import (
     Decline,
     Error,
     Feedback,
+    GivenUp,
     Hello,
     Installed,
     NodeId,
@@ -136,4 +137,5 @@ _WORDS: dict[type, Callable[[Any], str]] = {  # by type: one look instead of man
     Commit: lambda one: f"COMMIT {one.swap_id} {one.discriminator_id}.{one.hop}",
     Abort: lambda one: f"ABORT {one.swap_id}",
     Installed: lambda one: f"INSTALLED {one.swap_id}",
+    GivenUp: lambda _: "GIVEN_UP",
 }

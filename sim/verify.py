@@ -1,20 +1,22 @@
 """The proof: a swarm in mode "sync" computes the same weights as the paper's Algorithm 1, bit for bit.
 
 Three swarms are held against reference.py: the production cores in one process, the same with the order of arrival
-permuted, and real processes over real sockets.
+permuted, and real processes over real sockets. Who swaps with whom is chance, so it is recorded from each swarm and
+replayed in the reference.
 """
 
 from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from msgspec.structs import replace
 
+from mdgan_edge.actors import Note
 from mdgan_edge.config import load_settings
 from mdgan_edge.data.images import Images, to_unit
 from mdgan_edge.data.shards import parse_shard, shard_text, take
@@ -22,7 +24,7 @@ from mdgan_edge.data.sources import load
 from mdgan_edge.gan.models import resolve
 from mdgan_edge.gan.saved import load_generator
 from mdgan_edge.messages import NodeId
-from mdgan_edge.reference import ReferenceResult, md_gan
+from mdgan_edge.reference import Pairing, ReferenceResult, md_gan
 from mdgan_edge.rundir import RunDirectory
 from mdgan_edge.settings import Settings
 from nodes.saved import read_discriminator
@@ -31,10 +33,13 @@ from sim.lockstep import Lockstep
 from sim.swarm import Swarm, SwarmOptions, node_name
 
 MODELS = ("mlp", "cnn28")
+SWAP = "training.swap"
+SWAPPING_MODEL, SWAP_EPOCHS = "cnn28", 0.03  # by default one model is held against the reference with swaps, too
 WORLDS = ("memory", "permuted", "sockets")
 SHUFFLE_SEED = 20190520
 
 State = Mapping[str, torch.Tensor]
+Pairings = tuple[Pairing, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +50,20 @@ class Check:
     world: str
     generator: float
     discriminators: dict[NodeId, float]
+    swaps: int = 0  # how many pairs were replayed
 
     @property
     def max_abs_diff(self) -> float:
         return max(self.generator, *self.discriminators.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """Where a swarm's networks ended, and who had swapped with whom."""
+
+    generator: State
+    discriminators: dict[NodeId, State]
+    swaps: Pairings
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,18 +78,34 @@ class SwarmSize:
 def verify(
     models: tuple[str, ...], worlds: tuple[str, ...], size: SwarmSize, overrides: Mapping[str, object]
 ) -> list[Check]:
-    """Every model in every world. `overrides` are further settings by dotted key."""
+    """Every model in every world; without `models`, those of MODELS, and one of them with swaps, unless these are set.
+
+    `overrides` are further settings by dotted key.
+    """
     torch.set_num_threads(1)
+    cases = [(model, overrides) for model in models or MODELS]
+    if not models and SWAP not in overrides:
+        cases.append((SWAPPING_MODEL, {**overrides, SWAP: SWAP_EPOCHS}))
+    return [check for model, chosen in cases for check in _verify(worlds, _settings(model, size, chosen))]
+
+
+def _verify(worlds: tuple[str, ...], settings: Settings) -> list[Check]:
+    shards = _shards(settings.swarm.nodes, settings.training.seed)
+    tensors = {node: _tensors(shard, settings) for node, shard in shards.items()}
+    expected: dict[Pairings, ReferenceResult] = {}  # worlds without swaps share one
     checks = []
-    for model in models:
-        settings = _settings(model, size, overrides)
-        shards = _shards(size.nodes, size.seed)
-        tensors = {node: _tensors(shard, settings) for node, shard in shards.items()}
-        expected = md_gan(settings, tensors, size.steps)
-        for world in worlds:
-            generator, discriminators = _trained(world, settings, shards)
-            checks.append(_compare(model, world, expected, generator, discriminators))
+    for world in worlds:
+        trained = _trained(world, settings, shards)
+        if trained.swaps not in expected:
+            expected[trained.swaps] = md_gan(settings, tensors, settings.training.steps, trained.swaps)
+        checks.append(_compare(settings.model.name, world, expected[trained.swaps], trained))
     return checks
+
+
+def pairings(notes: Iterable[Note]) -> Pairings:
+    """Who swapped with whom before which version, from the notes of a hub, in their order."""
+    swaps = (note.facts for note in notes if note.what == "swap_committed")
+    return tuple(Pairing(facts["version"], (facts["nodes"][0], facts["nodes"][1])) for facts in swaps)
 
 
 def _settings(model: str, size: SwarmSize, overrides: Mapping[str, object]) -> Settings:
@@ -102,7 +133,7 @@ def _tensors(shard: Images, settings: Settings) -> tuple[torch.Tensor, torch.Ten
     return torch.from_numpy(to_unit(shard.x)), torch.from_numpy(shard.y) if labelled else None
 
 
-def _trained(world: str, settings: Settings, shards: Mapping[NodeId, Images]) -> tuple[State, dict[NodeId, State]]:
+def _trained(world: str, settings: Settings, shards: Mapping[NodeId, Images]) -> Trained:
     if world == "sockets":
         return _train_over_sockets(settings, shards)
     swarm = Lockstep(settings, shards, SHUFFLE_SEED if world == "permuted" else None)
@@ -112,10 +143,10 @@ def _trained(world: str, settings: Settings, shards: Mapping[NodeId, Images]) ->
     discriminators: dict[NodeId, State] = {
         node: state.module.state_dict() for node, state in states.items() if state is not None
     }
-    return generator, discriminators
+    return Trained(generator, discriminators, pairings(swarm.notes))
 
 
-def _train_over_sockets(settings: Settings, shards: Mapping[NodeId, Images]) -> tuple[State, dict[NodeId, State]]:
+def _train_over_sockets(settings: Settings, shards: Mapping[NodeId, Images]) -> Trained:
     with tempfile.TemporaryDirectory(prefix="mdgan-verify-") as folder:
         run = RunDirectory.create(Path(folder) / "run", "verify", settings.training.seed)
         images = load("digits", "train", settings.training.seed)
@@ -126,7 +157,8 @@ def _train_over_sockets(settings: Settings, shards: Mapping[NodeId, Images]) -> 
         finally:
             swarm.end()
         generator = load_generator(run.generator, settings.model.name).module
-        return generator, {node: _saved_module(run.state / "nodes" / node) for node in shards}
+        discriminators = {node: _saved_module(run.state / "nodes" / node) for node in shards}
+        return Trained(generator, discriminators, pairings(swarm.news()))
 
 
 def _saved_module(folder: Path) -> State:
@@ -136,11 +168,9 @@ def _saved_module(folder: Path) -> State:
     return {name.removeprefix(prefix): value for name, value in saved.tensors.items() if name.startswith(prefix)}
 
 
-def _compare(
-    model: str, world: str, expected: ReferenceResult, generator: State, discriminators: Mapping[NodeId, State]
-) -> Check:
-    nodes = {node: difference(state, discriminators[node]) for node, state in expected.discriminators.items()}
-    return Check(model, world, difference(expected.generator, generator), nodes)
+def _compare(model: str, world: str, expected: ReferenceResult, found: Trained) -> Check:
+    nodes = {node: difference(state, found.discriminators[node]) for node, state in expected.discriminators.items()}
+    return Check(model, world, difference(expected.generator, found.generator), nodes, len(found.swaps))
 
 
 def difference(expected: State, found: State) -> float:

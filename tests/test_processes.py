@@ -158,10 +158,12 @@ def test_ctrl_c_ends_a_swarm_cleanly_and_keeps_what_was_learned(shells: Shells) 
     assert {node["state"] for node in report["nodes"].values()} == {"left"}
 
 
-def test_verify_finds_no_difference_over_sockets(shells: Shells) -> None:
+@pytest.mark.parametrize("swap", ["off", "0.02"])
+def test_verify_finds_no_difference_over_sockets(shells: Shells, swap: str) -> None:
     words = ("--nodes", "3", "--steps", "4", "--model", "cnn28", "--world", "sockets", "--json")
-    report = json.loads(shells.run("mdgan-sim", "verify", *words))
+    report = json.loads(shells.run("mdgan-sim", "verify", *words, "--set", f"training.swap={swap}"))
     assert report["max_abs_diff"] == 0.0
+    assert (report["checks"][0]["swaps"] > 0) is (swap != "off")
     assert len(report["checks"][0]["discriminators"]) == 3
 
 

@@ -22,6 +22,7 @@ BANNED_NAMES = {"process_data"}
 # What decides, and all it imports from us, takes time and chance as arguments and touches no socket.
 CORES = (
     "broker.admission",
+    "broker.barrier",
     "broker.buffer",
     "broker.core",
     "broker.evaluations",

@@ -29,6 +29,7 @@ from mdgan_edge.messages import (
     Epoch,
     Error,
     Feedback,
+    GivenUp,
     Hello,
     Installed,
     Message,
@@ -88,6 +89,7 @@ TYPES: Mapping[int, type[Message]] = {
     19: Commit,
     20: Abort,
     21: Installed,
+    22: GivenUp,
 }
 
 
