@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import time
@@ -78,7 +79,7 @@ def test_after_kills_of_hub_and_nodes_training_goes_on_and_no_discriminator_is_m
 def assert_versions_grow_but_for_checkpoints(shells: Shells, journal: list[dict[str, Any]]) -> None:
     """A version is made twice only if the hub went back to its checkpoint in between."""
     versions = [step["version"] for step in steps_of(shells.folder / "run")]
-    falls = [later for earlier, later in zip(versions, versions[1:], strict=False) if later != earlier + 1]
+    falls = [later for earlier, later in itertools.pairwise(versions) if later != earlier + 1]
     resumed = [line["version"] for line in journal if line["what"] == "resumed"][1:]
     assert len(resumed) == 3
     assert falls == [version for version in resumed if version in falls]
