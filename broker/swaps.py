@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from broker.directory import Directory
 from broker.member import Member
 from broker.membership import Membership
 from broker.ownership import Ownership
@@ -26,7 +27,6 @@ from mdgan_edge.messages import (
     Message,
     NodeId,
     PeerMessage,
-    Peers,
     Prepared,
     Propose,
     Seek,
@@ -62,6 +62,8 @@ class SwapCounts:
     """How swaps ended, of this start of the hub."""
 
     committed: int = 0
+    direct: int = 0  # of these: both copies went from node to node
+    direct_bytes: int = 0  # of the copies that nodes say they got so, committed or not
     aborted: int = 0
     why: dict[str, int] = field(default_factory=dict)  # of the aborted
 
@@ -69,8 +71,9 @@ class SwapCounts:
 class Swaps:
     """Knows swaps that are not over."""
 
-    def __init__(self, members: Membership, ownership: Ownership, epoch: Epoch) -> None:
+    def __init__(self, members: Membership, ownership: Ownership, directory: Directory, epoch: Epoch) -> None:
         self.counts = SwapCounts()
+        self.directory = directory
         self._members, self._ownership, self._epoch = members, ownership, epoch
         self._halves: dict[SwapId, Half] = {}
         self._told: dict[NodeId, Told] = {}
@@ -83,7 +86,8 @@ class Swaps:
         """A member tells of its swap."""
         match message:
             case Seek():
-                return [_send(member, Peers(self._view(member.node)))]
+                others = [self._members.get(node) for node in self._view(member.node)]
+                return self.directory.introduce(member, [other for other in others if other is not None])
             case Prepared():
                 return self._prepared(member, message, now)
             case Installed(swap_id):
@@ -122,6 +126,7 @@ class Swaps:
         why = self._objection(member, said, mine, half)
         if why is not None:
             return [*self._void_swap(said.swap_id, why), *self._abort(member, said.swap_id)]
+        self.counts.direct_bytes += said.direct_bytes
         if half is None:
             self._halves[said.swap_id] = Half(member.node, said, Nanos(now + nanos(SWAP_DEADLINE_S)))
             return []
@@ -155,7 +160,9 @@ class Swaps:
         partner = self._members.get(half.node)
         assert partner is not None
         owners = self._ownership.swap(member.node, partner.node)
+        direct = half.said.direct and said.direct
         self.counts.committed += 1
+        self.counts.direct += direct
         effects: list[Effect] = [Persist(owners)]
         for one in (partner, member):
             mine = self._ownership.owned(one.node)
@@ -164,7 +171,7 @@ class Swaps:
             self._told[one.node] = Told(said.swap_id, Nanos(now + nanos(COMMIT_AGAIN_S)))
             effects.append(_send(one, Commit(said.swap_id, *mine)))
         facts = {"swap_id": said.swap_id, "nodes": [partner.node, member.node]}
-        names = {"given": [said.received_id, said.held_id]}
+        names = {"given": [said.received_id, said.held_id], "direct": direct}
         return [*effects, Note("swap_committed", "both were prepared", {**facts, **names})]
 
     # --- what ends a swap -----------------------------------------------------------------------------------------
