@@ -7,6 +7,7 @@ of connections, and expires or is taken back; every message is held against it, 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -103,6 +104,11 @@ class PeerPort(Endpoint):
                 self._assembler.drop(node)
             case _:
                 pass
+
+    @property
+    def refused(self) -> Counter[str]:
+        """Connections that were not admitted, by reason."""
+        return Counter() if self._zap is None else self._zap.refused
 
     def sockets(self) -> list[Socket]:
         listening = [self._router, self._zap.socket] if self._router is not None and self._zap is not None else []
