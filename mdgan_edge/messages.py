@@ -29,6 +29,7 @@ SwapId = NewType("SwapId", str)  # made by the node that proposes: unique over a
 
 PROTOCOL_VERSION = 1
 PEER_ENDPOINT_MAX = 128  # characters
+COPY_BYTES_MAX = 1 << 30  # that anybody can claim to have got
 
 
 def check_node_id(node: str) -> NodeId:
@@ -310,7 +311,7 @@ class Prepared(msgspec.Struct, frozen=True, gc=False):
     received_id: DiscriminatorId
     received_hop: int
     direct: bool = False  # both copies went from node to node, not through the hub ...
-    direct_bytes: Annotated[int, msgspec.Meta(ge=0)] = 0  # ... and the one that came had so many, framing not counted
+    direct_bytes: Annotated[int, msgspec.Meta(ge=0, le=COPY_BYTES_MAX)] = 0  # ... and that which came had so many
 
 
 class Commit(msgspec.Struct, frozen=True, gc=False):
