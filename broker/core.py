@@ -12,6 +12,7 @@ from typing import Any, Literal, assert_never
 from broker import greeting, steprule
 from broker.buffer import Entry
 from broker.checkpoints import Checkpoints
+from broker.directory import Directory
 from broker.entrance import Door, Entrance
 from broker.evaluations import Evaluations
 from broker.farewell import Farewell
@@ -92,7 +93,8 @@ class HubCore:
         self.verdicts: dict[Verdict, int] = dict.fromkeys(Verdict, 0)
         self.garbled: dict[str, int] = {}
         self.turned_away = TurnedAway()
-        self.swaps = Swaps(self.members, self.ownership, facts.epoch, settings.training.swap_barrier)
+        self.directory = Directory(facts.keys)
+        self.swaps = Swaps(self.members, self.ownership, self.directory, facts.epoch, settings.training.swap_barrier)
         self.entrance = Entrance(
             settings, facts, self.members, self.ownership, self.training, self.swaps, self.verdicts
         )
@@ -126,6 +128,7 @@ class HubCore:
             case Drain(reason):
                 effects += self._drain(reason)
             case RegisterChanged():
+                self.directory.keys = event.keys
                 effects += self.entrance.register_changed(event)
             case Tick():
                 pass

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from broker.member import Member
 from broker.ownership import Owner
@@ -34,6 +35,7 @@ class RunFacts:
     image_shape: tuple[int, int, int]  # (channels, height, width)
     version: Version = START  # where the generator stands: that of the checkpoint, after a restart
     owners: tuple[Owner, ...] = ()  # as an earlier process of the same run left them
+    keys: Mapping[NodeId, str] = field(default_factory=dict)  # public keys of all in the register
 
 
 def refusal(hello: Hello, known: Owner | None, revoked: bool, settings: Settings, facts: RunFacts) -> Error | None:

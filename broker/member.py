@@ -89,6 +89,7 @@ class Member:
     session: Session
     shard_size: int = 0
     labels: tuple[int, ...] | None = None
+    peer_endpoint: str | None = None  # where other nodes reach it
     last_seen: Nanos = NEVER
     header: Header = NO_HEADER  # of everything that is said in this session
     discriminator_id: DiscriminatorId = NO_DISCRIMINATOR

@@ -6,6 +6,7 @@ from typing import Any
 
 from broker.core import HubCore
 from broker.member import Member
+from broker.swaps import SwapCounts
 from mdgan_edge.actors import NANOS_PER_SECOND, Nanos
 from mdgan_edge.messages import Verdict
 
@@ -24,10 +25,21 @@ def run_report(core: HubCore) -> dict[str, Any]:
             **{verdict.value: core.verdicts[verdict] for verdict in Verdict},
             "clipped": core.training.clipped,
         },
+        "swaps": swaps_report(core.swaps.counts),
         "malformed_messages": dict(sorted(core.garbled.items())),
         "refused_connections": core.turned_away.by_reason(),
         "scores": core.evaluations.medians(),
         "scores_missing": last.missing if last else "nothing was evaluated yet",
+    }
+
+
+def swaps_report(counts: SwapCounts) -> dict[str, int]:
+    """How swaps ended, and which way those went that were committed."""
+    return {
+        "committed": counts.committed,
+        "aborted": counts.aborted,
+        "direct": counts.direct,
+        "relayed": counts.committed - counts.direct,
     }
 
 

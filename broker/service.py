@@ -19,6 +19,7 @@ from broker.core import HubCore
 from broker.greeting import START, RunFacts
 from broker.report import run_report, status_report
 from broker.store import HubStore
+from broker.swaps import SwapCounts
 from broker.trainer import NO_REAL_IMAGES, HubTrainer
 from mdgan_edge.actors import Finish, Note, RegisterChanged
 from mdgan_edge.config import dump_toml
@@ -32,7 +33,8 @@ from mdgan_edge.messages import NodeId
 from mdgan_edge.rundir import RunDirectory, write_atomic, write_json
 from mdgan_edge.service import FileRecorder, Service, Status, clock, signals_drain
 from mdgan_edge.settings import Settings
-from mdgan_edge.wire.transport import Counts, HubEndpoint
+from mdgan_edge.wire.endpoint import Counts
+from mdgan_edge.wire.transport import HubEndpoint
 
 CLASSIFIER_CACHE = "classifier.safetensors"
 PARTS: tuple[Literal["train"], Literal["test"]] = ("train", "test")
@@ -115,7 +117,7 @@ def run_hub(
             **run_report(core),
             "run_id": facts.run_id,
             "wall_s": time.monotonic() - started,
-            "bytes": byte_report(endpoint.counts),
+            "bytes": byte_report(endpoint.counts, core.swaps.counts),
             "undelivered": undelivered_report(endpoint.counts),
             "noise_fid": scorer.noise_fid() if scorer is not None else None,
             "classifier_accuracy": scorer.accuracy if scorer is not None else None,
@@ -136,6 +138,7 @@ def _facts(settings: Settings, options: HubOptions, store: HubStore, saved: Save
         image_shape=(settings.model.channels, settings.model.image_size, settings.model.image_size),
         version=saved.version if saved else START,
         owners=store.owners(run_id),
+        keys={line.node: line.public_key for line in store.list()},
     )
 
 
@@ -156,14 +159,19 @@ def _resumed(settings: Settings, run: RunDirectory, recorder: FileRecorder) -> S
     return saved
 
 
-def byte_report(counts: Counts) -> dict[str, int]:
-    """Bytes as given to ZeroMQ, before encryption."""
+def byte_report(counts: Counts, swaps: SwapCounts) -> dict[str, int]:
+    """Bytes as given to ZeroMQ, before encryption.
+
+    `swaps`: copies of discriminators, as the hub got and sent those it relayed, and, without their framing, as nodes
+    say they got them from each other.
+    """
+    relayed = counts.bytes_received["Copy"] + counts.bytes_sent["Copy"]
     return {
         "hub_sent": sum(counts.bytes_sent.values()),
         "hub_received": sum(counts.bytes_received.values()),
         "tasks": counts.bytes_sent["Task"],
         "feedback": counts.bytes_received["Feedback"],
-        "swaps": 0,
+        "swaps": relayed + swaps.direct_bytes,
     }
 
 
@@ -191,7 +199,7 @@ def _status(core: HubCore, endpoint: HubEndpoint, now: Any) -> dict[str, Any]:
         **status_report(core, now),
         "pid": os.getpid(),
         "endpoint": endpoint.endpoint,
-        "bytes": byte_report(endpoint.counts),
+        "bytes": byte_report(endpoint.counts, core.swaps.counts),
     }
 
 
@@ -214,7 +222,7 @@ class _RegisterWatch:
         outdated = {node for node, key in self._keys.items() if keys.get(node) != key}
         revoked = {line.node for line in lines if line.wish == "revoked"}
         drained = {line.node for line in lines if line.wish == "drain"}
-        changed = RegisterChanged(frozenset(revoked | outdated), frozenset(drained))
+        changed = RegisterChanged(frozenset(revoked | outdated), frozenset(drained), dict(self._keys))
         if changed != self._last:
             self._last = changed
             self._service.post(changed)

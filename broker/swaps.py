@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from broker.barrier import Barrier
+from broker.directory import Directory
 from broker.member import Member
 from broker.membership import Membership
 from broker.ownership import Ownership
@@ -28,7 +29,6 @@ from mdgan_edge.messages import (
     Message,
     NodeId,
     PeerMessage,
-    Peers,
     Prepared,
     Propose,
     Seek,
@@ -65,6 +65,8 @@ class SwapCounts:
     """How swaps ended, of this start of the hub."""
 
     committed: int = 0
+    direct: int = 0  # of these: both copies went from node to node
+    direct_bytes: int = 0  # of the copies that nodes say they got so, committed or not
     aborted: int = 0
     why: dict[str, int] = field(default_factory=dict)  # of the aborted
 
@@ -72,8 +74,11 @@ class SwapCounts:
 class Swaps:
     """Knows swaps that are not over."""
 
-    def __init__(self, members: Membership, ownership: Ownership, epoch: Epoch, barrier: bool) -> None:
+    def __init__(
+        self, members: Membership, ownership: Ownership, directory: Directory, epoch: Epoch, barrier: bool
+    ) -> None:
         self.counts = SwapCounts()
+        self.directory = directory
         self.barrier = Barrier(barrier, members)
         self._members, self._ownership, self._epoch = members, ownership, epoch
         self._halves: dict[SwapId, Half] = {}
@@ -103,16 +108,17 @@ class Swaps:
     def gather(self, version: Version, now: Nanos) -> list[Effect]:
         """PEERS to those who have waited for them at the barrier."""
         asking = (self._members.get(node) for node in self.barrier.gathered(version, now))
-        return [self._peers(member) for member in asking if member is not None]
+        return [effect for member in asking if member is not None for effect in self._introduced(member)]
 
     def _sought(self, member: Member, version: Version) -> list[Effect]:
         if not self.barrier.wanted:
-            return [self._peers(member)]
+            return self._introduced(member)
         self.barrier.seeks(member.node, version)
         return []
 
-    def _peers(self, member: Member) -> Effect:
-        return _send(member, Peers(self._view(member.node)))
+    def _introduced(self, member: Member) -> list[Effect]:
+        others = [self._members.get(node) for node in self._view(member.node)]
+        return self.directory.introduce(member, [other for other in others if other is not None])
 
     def relay(self, member: Member, message: PeerMessage) -> list[Effect]:
         """What one node says to another. The sender is proven; who is not there, is said to be gone."""
@@ -144,6 +150,7 @@ class Swaps:
         why = self._objection(member, said, mine, half)
         if why is not None:
             return [*self._void_swap(said.swap_id, why), *self._abort(member, said.swap_id)]
+        self.counts.direct_bytes += said.direct_bytes
         if half is None:
             self._halves[said.swap_id] = Half(member.node, said, Nanos(now + nanos(SWAP_DEADLINE_S)))
             return []
@@ -177,7 +184,9 @@ class Swaps:
         partner = self._members.get(half.node)
         assert partner is not None
         owners = self._ownership.swap(member.node, partner.node)
+        direct = half.said.direct and said.direct
         self.counts.committed += 1
+        self.counts.direct += direct
         effects: list[Effect] = [Persist(owners)]
         for one in (partner, member):
             mine = self._ownership.owned(one.node)
@@ -187,7 +196,7 @@ class Swaps:
             self.barrier.committed(one.node, version, now)
             effects.append(_send(one, Commit(said.swap_id, *mine)))
         facts = {"swap_id": said.swap_id, "version": version, "nodes": [partner.node, member.node]}
-        names = {"given": [said.received_id, said.held_id]}
+        names = {"given": [said.received_id, said.held_id], "direct": direct}
         return [*effects, Note("swap_committed", "both were prepared", {**facts, **names})]
 
     # --- what ends a swap -----------------------------------------------------------------------------------------

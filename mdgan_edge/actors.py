@@ -27,7 +27,10 @@ def nanos(seconds: float) -> Nanos:
 
 
 class Peer(msgspec.Struct, frozen=True, gc=False):
-    """Who is at the other end: `node` is proven by its key, `link` names one connection and means nothing else."""
+    """Who is at the other end: `node` is proven by its key, `link` names one connection and means nothing else.
+
+    To a node, another node that it has called itself has no `link`, one that has called it has one.
+    """
 
     node: NodeId
     link: bytes = b""
@@ -109,10 +112,11 @@ class LinkDown(msgspec.Struct, frozen=True, gc=False):
 
 
 class RegisterChanged(msgspec.Struct, frozen=True, gc=False):
-    """The operator changed the register: all nodes that are shut out now, and all that are asked to leave."""
+    """The operator changed the register: who is in it, who is shut out now, and who is asked to leave."""
 
     revoked: frozenset[NodeId] = frozenset()
     drained: frozenset[NodeId] = frozenset()
+    keys: Mapping[NodeId, str] = {}  # public keys of all
 
 
 Event = Received | Heard | Garbled | Tick | JobDone | Drain | LinkDown | NotAdmitted | RegisterChanged
@@ -160,6 +164,33 @@ class Reconnect(msgspec.Struct, frozen=True, gc=False):
     """Close the socket to the hub and make a new one."""
 
 
+class Admit(msgspec.Struct, frozen=True, gc=False):
+    """Let this node connect for a while, with this key only."""
+
+    node: NodeId
+    public_key: str
+
+
+class Dial(msgspec.Struct, frozen=True, gc=False):
+    """Connect to a node that must have this key; what is sent to Peer(node) goes there until HangUp."""
+
+    node: NodeId
+    public_key: str
+    endpoint: str
+
+
+class HangUp(msgspec.Struct, frozen=True, gc=False):
+    """Close the connection to this node, and drop what waits for it."""
+
+    node: NodeId
+
+
+class TurnAway(msgspec.Struct, frozen=True, gc=False):
+    """Hear nothing more from this node until it is admitted again."""
+
+    node: NodeId
+
+
 class Finish(msgspec.Struct, frozen=True, gc=False):
     """End the process; `text` is for the operator."""
 
@@ -168,7 +199,8 @@ class Finish(msgspec.Struct, frozen=True, gc=False):
     text: str
 
 
-Effect = Send | Run | Persist | Note | Measure | Reconnect | Finish
+PeerEffect = Admit | Dial | HangUp | TurnAway  # of a node: who may reach it, whom it reaches
+Effect = Send | Run | Persist | Note | Measure | Reconnect | PeerEffect | Finish
 
 
 class Core(Protocol):

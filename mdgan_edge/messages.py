@@ -6,7 +6,9 @@ little-endian C-order bytes beside a descriptor, and stay opaque to the cores.
 
 from __future__ import annotations
 
+import math
 import re
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Annotated, Literal, NewType
 
@@ -26,6 +28,8 @@ NODE_ID_PATTERN = r"^[a-z0-9][a-z0-9-]{0,31}$"
 SwapId = NewType("SwapId", str)  # made by the node that proposes: unique over all its starts
 
 PROTOCOL_VERSION = 1
+PEER_ENDPOINT_MAX = 128  # characters
+COPY_BYTES_MAX = 1 << 30  # that anybody can claim to have got
 
 
 def check_node_id(node: str) -> NodeId:
@@ -36,6 +40,7 @@ def check_node_id(node: str) -> NodeId:
 
 
 Dtype = Literal["float32", "int64"]
+ITEM_BYTES: Mapping[Dtype, int] = {"float32": 4, "int64": 8}
 
 
 class Tensor(msgspec.Struct, frozen=True, gc=False):
@@ -45,6 +50,11 @@ class Tensor(msgspec.Struct, frozen=True, gc=False):
     shape: tuple[int, ...]
     data: bytes
     norm: float = 0.0
+
+    @property
+    def byte_count(self) -> int:
+        """What `data` has, or stands for."""
+        return math.prod(self.shape) * ITEM_BYTES[self.dtype]
 
 
 class Verdict(StrEnum):
@@ -75,6 +85,7 @@ class ErrorCode(StrEnum):
     SHUTDOWN = "SHUTDOWN"
 
 
+PeerAddress = Annotated[str, msgspec.Meta(max_length=PEER_ENDPOINT_MAX)]
 SwapOptimizer = Literal["travel", "stay", "reset"]  # what becomes of Adam's moments when a discriminator moves
 
 
@@ -143,6 +154,7 @@ class Hello(msgspec.Struct, frozen=True, gc=False):
     spares: tuple[
         HeldDiscriminator, ...
     ] = ()  # what else it has: in its shadow slot, under the name it would get; backup
+    peer_endpoint: PeerAddress | None = None  # where other nodes reach it; None: they do not
 
 
 class Welcome(msgspec.Struct, frozen=True, gc=False):
@@ -212,17 +224,32 @@ class Refuse(msgspec.Struct, frozen=True, gc=False):
     reason: Literal["busy", "bad", "diverged"]
 
 
-# --- swap: between two nodes, by way of the hub -----------------------------------------------------------------------
+# --- swap: between two nodes, from one to the other or by way of the hub ----------------------------------------------
 
 
 class Seek(msgspec.Struct, frozen=True, gc=False):
     """N>H: I am due for a swap; whom could I ask?"""
 
 
+class Neighbour(msgspec.Struct, frozen=True, gc=False):
+    """Another node, and where it can be reached by those that know its key; None: by way of the hub only."""
+
+    node: NodeId
+    public_key: str = ""
+    endpoint: PeerAddress | None = None
+
+
 class Peers(msgspec.Struct, frozen=True, gc=False):
     """H>N: some live nodes, drawn at random; never the one that asked."""
 
-    nodes: tuple[NodeId, ...]
+    nodes: tuple[Neighbour, ...]
+
+
+class Expect(msgspec.Struct, frozen=True, gc=False):
+    """H>N: this node, whose key this is, may connect to you for a while."""
+
+    node: NodeId
+    public_key: str
 
 
 class Propose(msgspec.Struct, frozen=True, gc=False):
@@ -268,6 +295,11 @@ class Copy(msgspec.Struct, frozen=True, gc=False):
     numbers: Tensor  # float32 (n,): parameters, buffers, and Adam's moments if the optimiser travels
     counters: Tensor | None = None  # int64 (m,)
 
+    @property
+    def byte_count(self) -> int:
+        """Of its tensors."""
+        return self.numbers.byte_count + (0 if self.counters is None else self.counters.byte_count)
+
 
 class Prepared(msgspec.Struct, frozen=True, gc=False):
     """N>H: what I hold and what lies, checked and durable, in my shadow slot. Said again until the hub has decided."""
@@ -278,6 +310,8 @@ class Prepared(msgspec.Struct, frozen=True, gc=False):
     held_hop: int
     received_id: DiscriminatorId
     received_hop: int
+    direct: bool = False  # both copies went from node to node, not through the hub ...
+    direct_bytes: Annotated[int, msgspec.Meta(ge=0, le=COPY_BYTES_MAX)] = 0  # ... and that which came had so many
 
 
 class Commit(msgspec.Struct, frozen=True, gc=False):
@@ -324,5 +358,5 @@ class Error(msgspec.Struct, frozen=True, gc=False):
 
 PeerMessage = Propose | Accept | Decline | Copy  # what nodes say to each other; the hub hands it on
 SwapReport = Seek | Prepared | Installed | GivenUp  # what a node tells the hub about its swap
-SwapMessage = SwapReport | PeerMessage | Peers | Commit | Abort
+SwapMessage = SwapReport | PeerMessage | Peers | Expect | Commit | Abort
 Message = Hello | Welcome | Ping | Pong | Task | Feedback | Receipt | Refuse | Bye | ByeAck | Error | SwapMessage

@@ -17,11 +17,14 @@ from contextlib import contextmanager, suppress
 from typing import Any, Protocol
 
 from mdgan_edge.actors import (
+    Admit,
     Core,
+    Dial,
     Drain,
     Effect,
     Event,
     Finish,
+    HangUp,
     JobDone,
     Measure,
     Nanos,
@@ -32,11 +35,13 @@ from mdgan_edge.actors import (
     Send,
     Tick,
     Trainer,
+    TurnAway,
     nanos,
 )
 from mdgan_edge.errors import ExitCode, OperatorError
 from mdgan_edge.journal import Journal
-from mdgan_edge.wire.transport import Endpoint, NodeEndpoint, Poll, Waker
+from mdgan_edge.wire.endpoint import Endpoint
+from mdgan_edge.wire.transport import NodeEndpoint, Poll, Waker
 
 JOBS_MAX = 16  # jobs a core may have under way; more would be a bug of the core
 POLL_MAX_S = 1.0  # the loop looks around at least so often
@@ -233,6 +238,9 @@ class Service:
             case Reconnect():
                 assert isinstance(self._endpoint, NodeEndpoint), "only a node has a link to make anew"
                 self._endpoint.reconnect()
+            case Admit() | Dial() | HangUp() | TurnAway():
+                assert isinstance(self._endpoint, NodeEndpoint), "only nodes call each other"
+                self._endpoint.carry(effect, now)
             case Finish(exit_code, outcome, text):
                 self._recorder.note(
                     Note("finished", text, {"outcome": outcome, "exit_code": int(exit_code)}), now / 1e9

@@ -86,6 +86,8 @@ class NodeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     model: str | None = None  # pin a model: refuse any other, or permit a package.module:factory
     withhold_labels: bool = False  # do not tell the hub which classes the shard holds
     death_timeout_s: Positive = 300.0  # a hub that is silent for so long is given up
+    peer_bind: str = ""  # where it listens for other nodes that swap with it; empty: nowhere, all goes through the hub
+    peer_endpoint: str = ""  # what the others are told, such as the outer address; empty: what was bound
 
 
 class SwarmSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

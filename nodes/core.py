@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from mdgan_edge.actors import (
     HUB,
+    Admit,
     Drain,
     Effect,
     Event,
@@ -39,6 +40,7 @@ from mdgan_edge.messages import (
     ByeAck,
     Error,
     ErrorCode,
+    Expect,
     HeldDiscriminator,
     Message,
     Ping,
@@ -50,10 +52,10 @@ from mdgan_edge.messages import (
     Verdict,
     Welcome,
 )
-from nodes import greeting, jobs
+from nodes import calls, greeting, jobs
 from nodes.contact import Contact
 from nodes.greeting import NodeFacts
-from nodes.jobs import Prepare, Prepared, Save, Saved, SwapJob, Train, Trained
+from nodes.jobs import Prepare, Prepared, Save, Saved, Train, Trained
 from nodes.leaving import Leaving
 from nodes.saves import Saves
 from nodes.swapping import Act, Swapping
@@ -94,6 +96,7 @@ class NodeCore:
         self._header = Header()
         self.work = Worklist()
         self.swapping = Swapping(facts.node, facts.incarnation, facts.shard_size)
+        self._calls = calls.Calls()
         self._preparing: Prepare | None = None  # the last one asked for; those before it do not count
         self._diverged_in_a_row = 0
         self._leaving = Leaving(now)
@@ -111,6 +114,8 @@ class NodeCore:
 
     def _take(self, event: Event, now: Nanos) -> list[Effect]:
         match event:
+            case Received(sender) if sender.node != HUB.node:
+                return self._from_peer(event, now)
             case Received():
                 self._contact.heard(now)
                 self._trouble = None
@@ -119,11 +124,12 @@ class NodeCore:
                 return self._job_done(event.job, event.result, now)
             case Tick():
                 return []
-            case Heard():
-                self._contact.heard(now)
+            case Heard(sender):
+                if sender.node == HUB.node:
+                    self._contact.heard(now)
                 return []
-            case Garbled(_, check, detail):
-                return [Note("malformed", detail or check, {"from": "hub"}, "warning")]
+            case Garbled():
+                return calls.garbled(event)
             case Drain(reason):
                 return self._leave(reason, "stopped", now)
             case LinkDown(trouble):
@@ -163,6 +169,8 @@ class NodeCore:
             case Receipt():
                 self.receipts[message.verdict] = self.receipts.get(message.verdict, 0) + 1
                 return []
+            case Expect(node, public_key):
+                return [Admit(node, public_key)]
             case _ if isinstance(message, SwapMessage):
                 return self._act(self.swapping.received(message, self._at_rest, now), now)
             case Ping(echo):
@@ -218,23 +226,21 @@ class NodeCore:
     def _greet_again(self, why: str, now: Nanos) -> list[Effect]:
         if self.phase not in (Phase.PREPARING, Phase.SERVING):
             return []
+        self._greet_soon(now)
+        return [Note("session_lost", why, level="warning")]
+
+    def _greet_soon(self, now: Nanos) -> None:
         self.phase = Phase.GREETING
         self.work.void()
         self._contact.greet_soon(now)
-        return [Note("session_lost", why, level="warning")]
 
     def _link_down(self, trouble: LinkTrouble) -> list[Effect]:
         first, self._trouble = trouble != self._trouble, trouble
         text = greeting.trouble_text(self.facts, trouble)
-        match trouble:
-            case "revoked":
-                return self._over(ExitCode.REFUSED, text, "failed")
-            case "key_mismatch" if self.welcome is None:
-                return self._over(ExitCode.CONFIGURATION, text, "failed")
-            case "key_mismatch" | "not_registered" | "unreachable":  # a hub met before is believed to come back
-                return [Note(trouble, text, level="warning")] if first else []
-            case _:
-                assert_never(trouble)
+        code = greeting.ending(trouble, met=self.welcome is not None)
+        if code is not None:
+            return self._over(code, text, "failed")
+        return [Note(trouble, text, level="warning")] if first else []
 
     # --- results --------------------------------------------------------------------------------------------------
 
@@ -300,14 +306,16 @@ class NodeCore:
         """What could be swapped now."""
         return self.held if self.phase is Phase.SERVING and self._preparing is None else None
 
+    def _from_peer(self, event: Received, now: Nanos) -> list[Effect]:
+        """Another node, by its key. It speaks in no session, but under the hub of this one."""
+        if event.header != calls.header(self._header) or self.phase is Phase.GREETING:
+            return []
+        unfit = calls.unfit(event, self.facts.node)
+        return unfit or self._act(self.swapping.received(event.message, self._at_rest, now, event.sender), now)
+
     def _act(self, acts: list[Act], now: Nanos) -> list[Effect]:
-        effects: list[Effect] = []
-        for act in acts:
-            if isinstance(act, Note):
-                effects.append(act)
-            else:
-                effects.append(Run(act) if isinstance(act, SwapJob) else self._send(act, now))
-        return effects
+        called = self._calls.follow(self.swapping.calls)
+        return called + calls.effects(acts, self._header, lambda message: self._send(message, now))
 
     # --- leaving --------------------------------------------------------------------------------------------------
 
@@ -362,16 +370,11 @@ class NodeCore:
 
     def _hello(self, now: Nanos) -> list[Effect]:
         if now >= self._contact.gives_up_at:
-            code = ExitCode.REFUSED if self._trouble == "not_registered" else ExitCode.HUB_UNREACHABLE
-            text = (
-                f"{greeting.trouble_text(self.facts, self._trouble)} (gave up after {self.facts.death_timeout_s:g} s)"
-            )
-            return self._over(code, text, "failed")
+            return self._over(*greeting.gave_up(self.facts, self._trouble), "failed")
         if now < self._contact.hello_at:
             return []
-        send = Send(
-            HUB, greeting.hello(self.facts, self.run_id, self.held, self.spares), Header(epoch=self._header.epoch)
-        )
+        hello = greeting.hello(self.facts, self.run_id, self.held, self.spares)
+        send = Send(HUB, hello, Header(epoch=self._header.epoch))
         return [Reconnect(), send] if self._contact.hello_sent(now) else [send]
 
     def _keep_in_touch(self, now: Nanos) -> list[Effect]:
@@ -382,9 +385,7 @@ class NodeCore:
         return [self._send(Ping(self._contact.ping(), self.work.first), now)]
 
     def _hub_silent(self, now: Nanos) -> list[Effect]:
-        self.phase = Phase.GREETING
-        self.work.void()
-        self._contact.greet_soon(now)
+        self._greet_soon(now)
         return [Note("hub_silent", "connecting anew", level="warning"), Reconnect(), *self._hello(now)]
 
     def _train_next(self) -> list[Effect]:

@@ -44,6 +44,7 @@ class NodeFacts:
     label_max: int | None  # the highest label of the shard; None if it has none
     model: str | None
     death_timeout_s: float
+    peer_endpoint: str | None = None  # where other nodes reach it
 
 
 def hello(
@@ -63,6 +64,7 @@ def hello(
         run_id=run_id,
         discriminator=held,
         spares=spares,
+        peer_endpoint=facts.peer_endpoint,
     )
 
 
@@ -84,6 +86,23 @@ def trouble_text(facts: NodeFacts, trouble: LinkTrouble | None) -> str:
             return f"the hub at {facts.hub} does not know this node: on the hub's machine run: {add}"
         case "unreachable" | None:
             return f"no hub answers at {facts.hub}: is it running, and is the address right?"
+
+
+def ending(trouble: LinkTrouble, met: bool) -> ExitCode | None:
+    """Whether it is of no use to go on; a hub that was `met` before is believed to come back."""
+    match trouble:
+        case "revoked":
+            return ExitCode.REFUSED
+        case "key_mismatch" if not met:
+            return ExitCode.CONFIGURATION
+        case "key_mismatch" | "not_registered" | "unreachable":
+            return None
+
+
+def gave_up(facts: NodeFacts, trouble: LinkTrouble | None) -> tuple[ExitCode, str]:
+    """How a node ends that has waited long enough for its hub."""
+    code = ExitCode.REFUSED if trouble == "not_registered" else ExitCode.HUB_UNREACHABLE
+    return code, f"{trouble_text(facts, trouble)} (gave up after {facts.death_timeout_s:g} s)"
 
 
 def misfit(facts: NodeFacts, model: ModelSettings) -> str | None:

@@ -19,6 +19,8 @@ from mdgan_edge.journal import Journal
 from mdgan_edge.rundir import write_json
 from mdgan_edge.service import FileRecorder, Service, clock, signals_drain
 from mdgan_edge.settings import NodeSettings
+from mdgan_edge.wire.keys import KeyPair
+from mdgan_edge.wire.peers import endpoint_to_tell
 from mdgan_edge.wire.transport import NodeEndpoint
 from nodes.core import NodeCore
 from nodes.greeting import NodeFacts
@@ -49,9 +51,11 @@ def run_node(settings: NodeSettings, options: NodeOptions, shard: Images, tell: 
     store.lock()
     keys = store.keys()
     trainer = NodeTrainer(node, shard, store.discriminator)
+    incarnation = store.next_incarnation()
+    endpoint, peer_endpoint = _connect(settings, options, keys)
     facts = NodeFacts(
         node=node,
-        incarnation=store.next_incarnation(),
+        incarnation=incarnation,
         software=f"mdgan-edge {__version__}",
         hub=settings.hub,
         public_key=keys.public,
@@ -61,12 +65,12 @@ def run_node(settings: NodeSettings, options: NodeOptions, shard: Images, tell: 
         label_max=None if shard.y is None else shard.classes - 1,
         model=settings.model,
         death_timeout_s=settings.death_timeout_s,
+        peer_endpoint=peer_endpoint,
     )
     saved = trainer.saved
     now = clock()
     core = NodeCore(facts, saved.run_id if saved else None, saved.held if saved else None, now, trainer.spares)
     journal = Journal(options.state / "journal.jsonl", now / 1e9)
-    endpoint = NodeEndpoint(settings.hub, keys, options.hub_key)
     recorder = FileRecorder(journal, None, tell)
     recorder.note(Note("shard", describe(shard)), now / 1e9)
     service = Service(core, trainer, endpoint, recorder, lambda now: status_report(core, now))
@@ -74,6 +78,16 @@ def run_node(settings: NodeSettings, options: NodeOptions, shard: Images, tell: 
         finish = service.run(lambda status: write_json(store.status, status))
     journal.close()
     return finish
+
+
+def _connect(settings: NodeSettings, options: NodeOptions, keys: KeyPair) -> tuple[NodeEndpoint, str | None]:
+    """The sockets, and where other nodes are told to come."""
+    endpoint = NodeEndpoint(settings.hub, keys, options.hub_key, peer_bind=settings.peer_bind)
+    try:
+        return endpoint, endpoint_to_tell(settings.peer_endpoint, endpoint.peers.endpoint)
+    except BaseException:
+        endpoint.close()
+        raise
 
 
 def status_report(core: NodeCore, _now: Nanos) -> dict[str, Any]:

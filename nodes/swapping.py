@@ -4,6 +4,9 @@ A swap's life: SEEKING (asks the hub for peers) → ASKING (has proposed to one)
 PREPARED (the other's is in the shadow slot; only the hub can say what becomes of it) → INSTALLING → none. When all
 are busy: ASKING → PAUSING → SEEKING. Whoever is asked before ASKING goes to GIVING at once. Until PREPARED a swap may
 be given up at any time and nothing has happened.
+
+What the two say to each other goes by one way: from node to node if the partner can be reached and answers in time,
+else through the hub. Whoever is asked answers by the way on which it was asked last.
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ from __future__ import annotations
 import math
 from enum import Enum, auto
 
-from mdgan_edge.actors import Nanos, Note, nanos
+from mdgan_edge.actors import HUB, Nanos, Note, Peer, Send, nanos
 from mdgan_edge.messages import (
     Abort,
     Accept,
@@ -23,8 +26,10 @@ from mdgan_edge.messages import (
     Incarnation,
     Installed,
     Message,
+    Neighbour,
     NodeId,
     NodeTerms,
+    PeerMessage,
     Peers,
     Prepared,
     Propose,
@@ -37,11 +42,12 @@ from nodes.jobs import Install, Offer, Offered, Shelve, Shelved, SwapJob, copy_o
 TRIES_MAX = 3  # peers asked in vain before the node pauses and asks for others ...
 ROUNDS_MAX = 4  # ... so often before it waits for its next turn
 PAUSE_S = 0.5  # the longest first pause, doubled with each further round; all are busy where all are due at once
+PEER_CONNECT_S = 3.0  # how long a peer that is called itself may take to answer, before it is asked through the hub
 ANSWER_S = 5.0  # how long a peer may take to answer; how often the hub is asked for peers, which may have to wait
 COPY_S = 30.0  # how long copies may take to cross
 ASK_AGAIN_S = 2.0  # how often the hub is told PREPARED while it has not decided
 
-Act = Message | SwapJob | Note  # what is to be sent, done or said
+Act = Message | Send | SwapJob | Note  # what is to be sent (to the hub, or to a node itself), done or said
 
 
 class Stage(Enum):
@@ -66,7 +72,7 @@ class Swapping:
         self._terms: NodeTerms | None = None
         self._tasks = 0  # since the last swap, or the last turn that came to nothing
         self._count = 0  # swaps proposed since the start
-        self._peers: list[NodeId] = []  # of those to ask, who is left
+        self._peers: list[Neighbour] = []  # of those to ask, who is left
         self._tries = 0
         self._rounds = 0  # how often it got peers in this turn
         self._sought = False  # the hub was told that a turn has begun, and not that it is over
@@ -74,6 +80,9 @@ class Swapping:
         self.deadline: Nanos | None = None
         self.swap_id = SwapId("")
         self._partner = NodeId("")
+        self._by = HUB  # where what is meant for the partner goes: to the hub, or to itself
+        self._called: Neighbour | None = None  # if this node has called it
+        self._offering = False  # the copy is being made
         self._theirs: Propose | Accept | None = None  # what the partner said it would give
         self._early: Copy | None = None  # came before what it belongs to was settled
         self._prepared: Prepared | None = None
@@ -85,6 +94,11 @@ class Swapping:
         if self._terms is None or not self._terms.swap_epochs:
             return 0
         return math.ceil(self._shard_size * self._terms.swap_epochs / self._terms.batch_size)
+
+    @property
+    def calls(self) -> Neighbour | None:
+        """The node to which there has to be a connection now."""
+        return self._called if self.stage is not None else None
 
     def welcomed(self, terms: NodeTerms) -> None:
         """A new session: WELCOME has said what the node owns, whatever was open is settled by that."""
@@ -98,16 +112,16 @@ class Swapping:
 
     # --- what comes in --------------------------------------------------------------------------------------------
 
-    def received(self, message: Message, held: HeldDiscriminator | None, now: Nanos) -> list[Act]:
-        """A message about a swap; `held` is None while there is nothing that could be swapped."""
+    def received(self, message: Message, held: HeldDiscriminator | None, now: Nanos, by: Peer = HUB) -> list[Act]:
+        """A message about a swap, and how it came; `held` is None while there is nothing that could be swapped."""
         if held is None:
-            return [self._busy(message)] if isinstance(message, Propose) else []
+            return [_say(self._busy(message), by)] if isinstance(message, Propose) else []
         match message:
             case Peers(nodes) if self.stage is Stage.SEEKING:
                 self._peers, self._tries, self._rounds = list(nodes), 0, self._rounds + 1
                 return self._ask_next(held, now)
             case Propose():
-                return self._asked(message, held, now)
+                return self._asked(message, held, now, by)
             case Accept() if self._is_open(message, Stage.ASKING):
                 self._theirs = message
                 return self._give(now)
@@ -128,17 +142,26 @@ class Swapping:
     def _is_open(self, message: Accept | Decline | Copy, *stages: Stage) -> bool:
         return self.stage in stages and (message.swap_id, message.sender) == (self.swap_id, self._partner)
 
-    def _asked(self, asked: Propose, held: HeldDiscriminator, now: Nanos) -> list[Act]:
+    def _asked(self, asked: Propose, held: HeldDiscriminator, now: Nanos, by: Peer) -> list[Act]:
         if self.stage is not None and (asked.swap_id, asked.sender) == (self.swap_id, self._partner):
-            return []  # said twice
+            return self._asked_again(held, now, by)
         if asked.architecture != held.architecture:
-            return [Decline(asked.swap_id, self._node, asked.sender, "bad")]
+            return [_say(Decline(asked.swap_id, self._node, asked.sender, "bad"), by)]
         if self.stage not in FREE:
-            return [self._busy(asked)]
+            return [_say(self._busy(asked), by)]
         self._open(asked.swap_id, asked.sender)
-        self._theirs = asked
-        accept = Accept(asked.swap_id, self._node, asked.sender, held.discriminator_id, held.hop)
-        return [accept, *self._give(now)]
+        self._theirs, self._by = asked, by
+        return [_say(self._acceptance(held), by), *self._give(now)]
+
+    def _asked_again(self, held: HeldDiscriminator, now: Nanos, by: Peer) -> list[Act]:
+        """Said twice; or by another way, since nothing came back by the first."""
+        if by == self._by or self.stage is not Stage.GIVING:
+            return []
+        self._by = by
+        return [_say(self._acceptance(held), by), *self._give(now)]
+
+    def _acceptance(self, held: HeldDiscriminator) -> Accept:
+        return Accept(self.swap_id, self._node, self._partner, held.discriminator_id, held.hop)
 
     def _busy(self, asked: Propose) -> Decline:
         return Decline(asked.swap_id, self._node, asked.sender, "busy")
@@ -146,7 +169,9 @@ class Swapping:
     def _give(self, now: Nanos) -> list[Act]:
         self.stage, self.deadline = Stage.GIVING, Nanos(now + nanos(COPY_S))
         early, self._early = self._early, None
-        return [Offer(self.swap_id), *([] if early is None else self._copied(early))]
+        offer = [] if self._offering else [Offer(self.swap_id)]
+        self._offering = True
+        return [*offer, *([] if early is None else self._copied(early))]
 
     def _copied(self, copy: Copy) -> list[Act]:
         if self.stage is Stage.ASKING:
@@ -171,7 +196,8 @@ class Swapping:
         """The node's own copy is made."""
         if offered.swap_id != self.swap_id or self.stage is not Stage.GIVING:
             return []
-        return [copy_of(offered, self._node, self._partner, held)]
+        self._offering = False
+        return [_say(copy_of(offered, self._node, self._partner, held), self._by)]
 
     def shelved(self, shelved: Shelved, held: HeldDiscriminator, now: Nanos) -> list[Act]:
         """The other's copy is in the shadow slot, or was no good."""
@@ -184,7 +210,8 @@ class Swapping:
             return [bad, Decline(copy.swap_id, self._node, partner, "bad"), *self._close("bad copy")]
         self.stage, self.deadline = Stage.PREPARED, Nanos(now + nanos(ASK_AGAIN_S))
         mine, theirs = (held.discriminator_id, held.hop), (copy.discriminator_id, copy.hop)
-        self._prepared = Prepared(self.swap_id, self._partner, *mine, *theirs)
+        direct = self._by != HUB
+        self._prepared = Prepared(self.swap_id, self._partner, *mine, *theirs, direct, copy.byte_count if direct else 0)
         return [self._prepared]
 
     def moved(self, held: HeldDiscriminator) -> list[Act]:
@@ -192,8 +219,9 @@ class Swapping:
         if self.stage is not Stage.INSTALLING:
             return []
         swap_id, facts = self.swap_id, {"discriminator": held.discriminator_id, "hop": held.hop, "from": self._partner}
+        way = {"direct": self._by != HUB}
         self._close("committed")
-        return [Installed(swap_id), Note("swapped", "the hub has put it on record", facts)]
+        return [Installed(swap_id), Note("swapped", "the hub has put it on record", {**facts, **way})]
 
     # --- what time brings -----------------------------------------------------------------------------------------
 
@@ -209,7 +237,7 @@ class Swapping:
             case Stage.SEEKING | Stage.PAUSING:
                 return self._seek(now)
             case Stage.ASKING:
-                return self._ask_next(held, now)
+                return self._ask_next(held, now) if self._by == HUB else self._ask_through_the_hub(held, now)
             case Stage.PREPARED:
                 assert self._prepared is not None
                 self.deadline = Nanos(now + nanos(ASK_AGAIN_S))
@@ -237,15 +265,28 @@ class Swapping:
             return self._pause(now)
         self._tries += 1
         self._count += 1
-        chosen = int(self._chance("swap", self._count) * len(self._peers))
-        self._open(SwapId(f"{self._node}/{self._incarnation}/{self._count}"), self._peers.pop(chosen))
-        self.stage, self.deadline = Stage.ASKING, Nanos(now + nanos(ANSWER_S))
+        chosen = self._peers.pop(int(self._chance("swap", self._count) * len(self._peers)))
+        self._open(SwapId(f"{self._node}/{self._incarnation}/{self._count}"), chosen.node)
+        if chosen.endpoint is None:
+            return [self._ask(held, now, ANSWER_S)]
+        self._by, self._called = Peer(chosen.node), chosen
+        return [self._ask(held, now, PEER_CONNECT_S)]
+
+    def _ask_through_the_hub(self, held: HeldDiscriminator, now: Nanos) -> list[Act]:
+        """The same swap, another way: perhaps the partner cannot be reached."""
+        self._by, self._called = HUB, None
+        why = f"no answer in {PEER_CONNECT_S:g} s: asking through the hub"
+        return [Note("peer_silent", why, {"node": self._partner}), self._ask(held, now, ANSWER_S)]
+
+    def _ask(self, held: HeldDiscriminator, now: Nanos, answer_s: float) -> Act:
+        self.stage, self.deadline = Stage.ASKING, Nanos(now + nanos(answer_s))
         mine = (held.discriminator_id, held.hop, held.architecture)
-        return [Propose(self.swap_id, self._node, self._partner, *mine)]
+        return _say(Propose(self.swap_id, self._node, self._partner, *mine), self._by)
 
     def _open(self, swap_id: SwapId, partner: NodeId) -> None:
         self.swap_id, self._partner = swap_id, partner
         self._theirs = self._early = self._prepared = None
+        self._by, self._called, self._offering = HUB, None, False
 
     def _close(self, how: str) -> list[Act]:
         self.done[how] = self.done.get(how, 0) + 1
@@ -257,3 +298,7 @@ class Swapping:
     def _chance(self, what: str, n: int) -> float:
         """In [0, 1), different for every node, start and count."""
         return stream_seed(self._incarnation, what, self._node, n) / float(1 << SEED_BITS)
+
+
+def _say(message: PeerMessage, by: Peer) -> Act:
+    return message if by == HUB else Send(by, message)

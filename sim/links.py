@@ -15,6 +15,7 @@ from typing import Any
 from msgspec import structs
 
 from mdgan_edge.actors import NANOS_PER_SECOND
+from mdgan_edge.wire.outbox import BULK, HEARTBEATS
 from mdgan_edge.wire.parts import PART_BYTES
 from sim.chance import draw
 from sim.scenario.distributions import Constant, Distribution
@@ -34,6 +35,28 @@ class Lane(Enum):
     HEARTBEAT = auto()
     USUAL = auto()
     BULK = auto()
+
+
+_LANES: dict[type, Lane] = {
+    **dict.fromkeys(HEARTBEATS, Lane.HEARTBEAT),
+    **dict.fromkeys(BULK, Lane.BULK),
+}
+
+
+def lane_of(message: object) -> Lane:
+    """Where it travels."""
+    return _LANES.get(type(message), Lane.USUAL)
+
+
+class Bytes:
+    """Bytes on one direction of all links."""
+
+    def __init__(self) -> None:
+        self.sent = self.duplicated = self.received = 0
+        self.dropped: dict[str, int] = {}
+
+    def drop(self, why: str, size: int) -> None:
+        self.dropped[why] = self.dropped.get(why, 0) + size
 
 
 Fate = int | tuple[int, int] | str  # of a message: when it arrives, when both copies do, or why it never does
@@ -122,7 +145,7 @@ class Way:
     last_at: int = 0  # arrival of the last one that keeps its place
     bad: bool = False  # in a burst of loss, at seen_at
     seen_at: int = 0
-    cuts: int = 0  # partitions that lie on it now
+    cuts: int = 0  # partitions that lie on it now, those of the hub among them
     held_until: int = 0  # clogged
     healed: bool = False
 
@@ -170,16 +193,23 @@ class Way:
         self.last_at = at
         return at
 
-    def _carry(self, size: int, now: int, n: int, lane: Lane) -> Fate:
+    def across(self, size: int, now: int, lane: Lane, hub_cuts: int) -> Fate:
+        """The same for half the way from node to node: past the hub's port and cuts, in no order with the rest."""
+        n = self.sent * DRAWS
+        self.sent += 1
+        if self.cuts > hub_cuts:
+            return "partition"
+        return self._carry(size, now, n, lane, to_hub=False)
+
+    def _carry(self, size: int, now: int, n: int, lane: Lane, to_hub: bool = True) -> Fate:
         terms = self.terms
         if terms.loss and draw(self.key, n + 1) < terms.loss:
             return "loss"
         if terms.burst is not None and self._lost_in_burst(terms.burst, now, n):
             return "burst"
         left_at = self.line.take(size, now, terms.queue, lane)
-        left_at = (
-            None if left_at is None else self.port.take(size, left_at, math.inf, lane)
-        )  # the hub queues for each node apart
+        if left_at is not None and to_hub:
+            left_at = self.port.take(size, left_at, math.inf, lane)  # the hub queues for each node apart
         if left_at is None:
             return "queue full"
         latency = self._latency(n)
@@ -187,7 +217,7 @@ class Way:
             late = left_at + latency + round(REORDER_FACTOR * latency * draw(self.key, n + 3))
             return max(late, self.held_until)
         at = max(left_at + latency, self.held_until)
-        if lane is Lane.USUAL:  # keeps its order
+        if lane is Lane.USUAL and to_hub:  # keeps its order
             at = self.last_at = max(at, self.last_at)
         if terms.duplicate and draw(self.key, n + 4) < terms.duplicate:
             return at, at + terms.latency.at(draw(self.key, n + 5))

@@ -64,6 +64,7 @@ class Process:
     began_at: int = 0  # the job under work
     wake_at: int | None = None  # true time of the earliest tick on the heap that counts
     finish: Finish | None = None
+    admitted: dict[NodeId, int] = field(default_factory=dict)  # who may call, and until when
 
 
 @dataclass(slots=True, eq=False)
@@ -77,6 +78,7 @@ class Machine:
     process: Process | None = None
     ended: Finish | None = None  # how its last process ended by itself
     gone: bool = False  # for ever
+    behind_nat: bool = False  # no other node's call comes through
     back_at: int | None = None  # while it is down, or leaves: when it is to start again
     successor: Machine | None = None  # the same device, set up anew under another name
     incarnation: int = 0  # how often it has started

@@ -11,28 +11,17 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from mdgan_edge.actors import HUB, Event, Garbled, Peer, Received, Send
-from mdgan_edge.messages import Feedback, Message, Task
+from mdgan_edge.messages import Copy, Feedback, Message, Task
 from mdgan_edge.wire.codec import decode, encode
-from mdgan_edge.wire.outbox import BULK, HEARTBEATS
+from sim.across import Across
 from sim.byzantine import lies
-from sim.links import Lane, Way
+from sim.links import Bytes, Lane, Way, lane_of
 from sim.machine import Connection, Machine
 from sim.sizes import Sizes
 from sim.trace import label
 
 if TYPE_CHECKING:
     from sim.world import World
-
-
-class Bytes:
-    """Bytes on one direction of all links."""
-
-    def __init__(self) -> None:
-        self.sent = self.duplicated = self.received = 0
-        self.dropped: dict[str, int] = {}
-
-    def drop(self, why: str, size: int) -> None:
-        self.dropped[why] = self.dropped.get(why, 0) + size
 
 
 class Letter(msgspec.Struct, gc=False):
@@ -45,31 +34,26 @@ class Letter(msgspec.Struct, gc=False):
     lane: Lane
 
 
-_LANES: dict[type, Lane] = {
-    **dict.fromkeys(HEARTBEATS, Lane.HEARTBEAT),
-    **dict.fromkeys(BULK, Lane.BULK),
-}
-
-
-def _lane(message: Message | Garbled) -> Lane:
-    return _LANES.get(type(message), Lane.USUAL)
-
-
 class Post:
-    """Carries every message of one world. `up`: to the hub; `down`: from it."""
+    """Carries every message of one world. `up`: to the hub; `down`: from it; `across`: from node to node."""
 
     def __init__(self, world: World) -> None:
         self.up, self.down = Bytes(), Bytes()
         self.tasks = self.feedback = 0  # bytes that the hub sent, and got, of these
+        self.copies = 0  # bytes that the hub got and sent of these
         self._world = world
         self._through_codec = world.bodies.through_codec
-        self._size_of = Sizes().of
+        sizes = Sizes()
+        self._size_of = sizes.of
+        self.across = Across(world, sizes)
         self._arrives = self._arrive  # bound once: it goes onto the heap with every letter
 
     def send(self, machine: Machine, send: Send) -> None:
         """What a core gives to the wire, or what a lying machine makes of it."""
         if machine is self._world.hub:
             self._send_down(send)
+        elif send.to.node != HUB.node:
+            self.across.send(machine, send)
         elif machine.behaviour is None:
             self._send_up(machine, send, send.message)
         else:
@@ -92,6 +76,8 @@ class Post:
         self.down.sent += size
         if type(send.message) is Task:
             self.tasks += size
+        elif type(send.message) is Copy:
+            self.copies += size
         connection = target.connection
         if connection.peer is not send.to and connection.peer != send.to:
             self.down.drop("connection gone", size)
@@ -99,7 +85,7 @@ class Post:
         assert target.down is not None
         event = self._received(HUB, send, send.message)
         self._carry(
-            target.down, target, Letter(connection, event, size, to_hub=False, lane=_lane(send.message)), self.down
+            target.down, target, Letter(connection, event, size, to_hub=False, lane=lane_of(send.message)), self.down
         )
 
     def _send_up(self, machine: Machine, send: Send, message: Message | Garbled) -> None:
@@ -114,7 +100,7 @@ class Post:
                 machine.last_feedback = message
         assert machine.up is not None
         self._carry(
-            machine.up, self._world.hub, Letter(connection, event, size, to_hub=True, lane=_lane(message)), self.up
+            machine.up, self._world.hub, Letter(connection, event, size, to_hub=True, lane=lane_of(message)), self.up
         )
 
     def _received(self, sender: Peer, send: Send, message: Message) -> Received:
@@ -157,6 +143,8 @@ class Post:
             counts.drop("process gone" if alive else "connection gone", letter.size)
             return
         counts.received += letter.size
-        if letter.to_hub and type(letter.event) is Received and type(letter.event.message) is Feedback:
-            self.feedback += letter.size
+        if letter.to_hub and type(letter.event) is Received:
+            kind = type(letter.event.message)
+            self.feedback += letter.size if kind is Feedback else 0
+            self.copies += letter.size if kind is Copy else 0
         world.handle(machine, letter.event)

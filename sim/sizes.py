@@ -6,13 +6,11 @@ later make it a few bytes more.
 
 from __future__ import annotations
 
-import math
-
 from msgspec import structs
 
 from mdgan_edge.actors import Garbled, Header
 from mdgan_edge.messages import Copy, Epoch, Feedback, Message, Session, Task, Tensor
-from mdgan_edge.wire.codec import ITEM_BYTES, encode
+from mdgan_edge.wire.codec import encode
 
 GARBLED_BYTES = 100
 
@@ -52,8 +50,4 @@ def _measure(message: Message) -> int:
 
 
 def _filled(tensor: Tensor) -> Tensor:
-    return Tensor(tensor.dtype, tensor.shape, bytes(_tensor_bytes(tensor)), tensor.norm)
-
-
-def _tensor_bytes(tensor: Tensor) -> int:
-    return ITEM_BYTES[tensor.dtype] * math.prod(tensor.shape)
+    return Tensor(tensor.dtype, tensor.shape, bytes(tensor.byte_count), tensor.norm)

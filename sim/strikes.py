@@ -96,6 +96,7 @@ def _begin(world: World, number: int, fault: Fault, machine: Machine, ends_at: i
             end(lambda: _cut(ways, -1))
         case Reset():
             world.break_connection(machine)
+            world.post.across.reset(machine)
         case Straggler() | HubSlow() | SlowDisk() | Byzantine():
             machine.ail(number, fault)
             end(lambda: _now(machine).recover(number))
@@ -209,7 +210,7 @@ def _set_up_anew(world: World, machine: Machine) -> None:
     generation = int(machine.name[len(stem) + len("-r") :] or 0) + 1
     successor = world.add_machine(NodeId(f"{stem}-r{generation}"))
     successor.up, successor.down = machine.up, machine.down
-    successor.speed, successor.clock = machine.speed, machine.clock
+    successor.speed, successor.clock, successor.behind_nat = machine.speed, machine.clock, machine.behind_nat
     machine.successor = successor
     for number, fault in machine.ails.items():
         successor.ail(number, fault)

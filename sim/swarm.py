@@ -53,6 +53,8 @@ class Swarm:
     def __init__(self, settings: Settings, options: SwarmOptions) -> None:
         hub = replace(settings.hub, bind=LOOPBACK, nodes_min=settings.swarm.nodes)
         node = replace(settings.node, model=settings.model.name)  # the operator's own code is permitted to the nodes
+        if settings.training.swap != "off" and not node.peer_bind:
+            node = replace(node, peer_bind=LOOPBACK)
         self.settings = replace(settings, hub=hub, node=node)
         self.run = options.run
         self.nodes: dict[NodeId, Child] = {}
@@ -100,13 +102,15 @@ class Swarm:
         if not self.endpoint:
             raise self._hub_failed("the hub did not start")
 
-    def start_node(self, node: NodeId, shard: Images) -> Child:
-        """Start a node of this name, new or come back."""
+    def start_node(self, node: NodeId, shard: Images, peer_endpoint: str = "") -> Child:
+        """Start a node of this name, new or come back. `peer_endpoint`: where others are told to reach it."""
         store = NodeStore(self.state / "nodes" / node)
         if not store.exists:
             store = NodeStore.create(store.folder, node)
         self._hub_store.add(node, store.keys().public)
         settings = replace(self.settings.node, hub=self.endpoint)
+        if peer_endpoint:
+            settings = replace(settings, peer_endpoint=peer_endpoint)
         options = NodeOptions(store.folder, self._hub_keys.public)
         self.nodes[node] = Child(
             node, lambda: _report(run_node(settings, options, shard, tell)), self.run.logs / f"{node}.log"

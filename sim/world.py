@@ -19,19 +19,24 @@ from broker.greeting import RunFacts
 from broker.ownership import Owner
 from mdgan_edge.actors import (
     HUB,
+    Admit,
+    Dial,
     Drain,
     Effect,
     Event,
     Finish,
+    HangUp,
     JobDone,
     LinkDown,
     Measure,
     Note,
     Persist,
     Reconnect,
+    RegisterChanged,
     Run,
     Send,
     Tick,
+    TurnAway,
 )
 from mdgan_edge.errors import ExitCode
 from mdgan_edge.messages import Epoch, Incarnation, NodeId
@@ -102,6 +107,8 @@ class World:
         self.hub.disk = bodies.hub_disk()
         self.owners: dict[NodeId, Owner] = {}  # what the hub has made durable
         self.last_hub_core: HubCore | None = None  # of the hub that runs, or ran last
+        self._swaps = settings.training.swap != "off"
+        self._register = {name: str(name) for name in node_names(scenario.nodes)}  # a node's key is its name
         self.hub_cuts = 0  # isolations of the hub that go on
         self.hub_back_at: int | None = None  # while the hub is down: when it starts again, if ever
 
@@ -160,9 +167,19 @@ class World:
             machine.down.heal()
         machine.up.cuts = machine.down.cuts = self.hub_cuts
         machine.speed = self._speed(name)
+        machine.behind_nat = draw(stream(seed, "nat", name), 0) < self.scenario.links.relayed
         machine.disk = self.bodies.disk()
         self.machines[name] = machine
+        if name not in self._register:
+            self._register[name] = name
+            self.push(self.now, self._register_changed, self.hub, None)
         return machine
+
+    def _register_changed(self, hub: Machine, _: None) -> None:
+        if hub.paused_until > self.now:
+            self.push(hub.paused_until, self._register_changed, hub, None)
+        elif hub.process is not None and self._swaps:
+            self.handle(hub, RegisterChanged(keys=dict(self._register)))
 
     def _speed(self, name: NodeId) -> float:
         sigma = self.scenario.device.speed_sigma
@@ -181,6 +198,7 @@ class World:
             image_shape=self.bodies.image_shape,
             version=self.hub.disk.version,
             owners=tuple(self.owners.values()),
+            keys=dict(self._register),
         )
         core = HubCore(self.settings, facts, self.hub.local(self.now))
         self.last_hub_core = core
@@ -210,6 +228,7 @@ class World:
             label_max=self.settings.model.classes - 1 if self.settings.model.classes else None,
             model=None,
             death_timeout_s=self.settings.node.death_timeout_s,
+            peer_endpoint=f"tcp://{machine.name}" if self._swaps else None,
         )
         core = NodeCore(facts, machine.disk.run_id, machine.disk.held, machine.local(self.now), machine.disk.spares)
         trainer = self.bodies.node(machine.name, machine.disk)
@@ -355,6 +374,8 @@ class World:
                 self.break_connection(machine)
                 if self.hub.process is None:
                     self.push(self.now + LEAST_TICK_NS, self._unreachable, machine, process)
+            case Admit() | Dial() | HangUp() | TurnAway():
+                self.post.across.carry(machine, effect)
             case Finish():
                 self._finish(machine, effect)
 

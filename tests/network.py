@@ -65,6 +65,11 @@ class Network:
         self.register[keys.public] = Member(NodeId(name))
         return self._add(NodeEndpoint(endpoint, keys, hub_key or self.hub_keys.public))
 
+    def peer(self, endpoint: str, keys: KeyPair, listen: str) -> NodeEndpoint:
+        """A node that others can call if it listens."""
+        self.register[keys.public] = Member(ALICE)
+        return self._add(NodeEndpoint(endpoint, keys, self.hub_keys.public, peer_bind=listen))
+
     def stranger(self, endpoint: str, admission: Admission) -> tuple[NodeEndpoint, str]:
         keys = generate()
         self.register[keys.public] = admission

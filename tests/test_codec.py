@@ -62,6 +62,8 @@ def values(of: Any) -> st.SearchStrategy[Any]:
     of = getattr(of, "__supertype__", of)
     if get_origin(of) is Annotated:
         plain_type, limits = get_args(of)
+        if plain_type is str:
+            return st.text(max_size=min(20, limits.max_length))
         assert plain_type is int
         return st.integers(limits.ge, limits.le)
     if get_origin(of) in (Union, UnionType):

@@ -17,6 +17,7 @@ import numpy as np
 
 from mdgan_edge.actors import Header
 from mdgan_edge.messages import (
+    ITEM_BYTES,
     PROTOCOL_VERSION,
     Abort,
     Accept,
@@ -28,6 +29,7 @@ from mdgan_edge.messages import (
     Dtype,
     Epoch,
     Error,
+    Expect,
     Feedback,
     GivenUp,
     Hello,
@@ -62,7 +64,6 @@ DIMENSION_MAX = 1 << 24  # a discriminator travels as one row of numbers
 REASON_MAX = 200  # characters of a reason that may quote a peer
 
 DESCRIPTORS = "tensors"  # the key of F1 that no message may use as a field
-ITEM_BYTES: Mapping[Dtype, int] = {"float32": 4, "int64": 8}
 Body = TypeVar("Body", bound=msgspec.Struct)
 
 PART_TYPE = 64  # not a message: a piece of one, see parts
@@ -90,6 +91,7 @@ TYPES: Mapping[int, type[Message]] = {
     20: Abort,
     21: Installed,
     22: GivenUp,
+    23: Expect,
 }
 
 

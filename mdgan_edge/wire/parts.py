@@ -160,6 +160,11 @@ class Assembler:
                 del self._inboxes[node]
         return count
 
+    def drop(self, node: NodeId) -> None:
+        """Forget what this node has begun: it is heard no more."""
+        inbox = self._inboxes.pop(node, _Inbox())
+        self.held_bytes -= sum(transfer.received for transfer in inbox.open.values())
+
     def clear(self) -> None:
         """Forget everything: the connection it came over is gone."""
         self._inboxes.clear()

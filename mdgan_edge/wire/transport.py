@@ -1,7 +1,6 @@
 """Knows the sockets: the hub's ROUTER and the node's DEALER, used by one I/O thread that polls them and never waits.
 
-An endpoint lives from its construction, when it binds or connects, to `close`; it owns its context. The order of
-messages to one peer is kept (see outbox for the one exception). That a message was sent means nothing.
+Each owns its context. What goes from node to node has sockets of its own, see peers.
 """
 
 from __future__ import annotations
@@ -9,21 +8,19 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-from abc import ABC, abstractmethod
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 import zmq
 from zmq.utils.monitor import parse_monitor_message
 
-from mdgan_edge.actors import HUB, Event, Garbled, Heard, LinkDown, Nanos, NotAdmitted, Peer, Received, Send, nanos
+from mdgan_edge.actors import HUB, Event, LinkDown, Nanos, NotAdmitted, Peer, PeerEffect, Send, nanos
 from mdgan_edge.errors import ConfigurationError
-from mdgan_edge.wire.codec import FRAMES_MAX, MalformedMessage, decode, encode
+from mdgan_edge.wire.codec import FRAMES_MAX
+from mdgan_edge.wire.endpoint import RECEIVE_MAX, Endpoint
 from mdgan_edge.wire.keys import KeyPair, check_public_key
 from mdgan_edge.wire.link import WATCHED, LinkWatch
-from mdgan_edge.wire.outbox import Outbox, Outcome, Outgoing
-from mdgan_edge.wire.parts import Assembler, is_part, size
+from mdgan_edge.wire.outbox import Outcome
+from mdgan_edge.wire.peers import PeerPort
 from mdgan_edge.wire.sockets import (
     HANDSHAKE_MS,
     Context,
@@ -38,128 +35,7 @@ from mdgan_edge.wire.sockets import (
 )
 from mdgan_edge.wire.zap import Lookup, ZapHandler
 
-RECEIVE_MAX = 256  # messages per call of receive
-EXPIRE_EVERY = nanos(1.0)
 RETRY_AFTER = nanos(10.0)  # after a trouble with which libzmq would try for ever too fast, or never again
-
-PART, GARBLED = "Part", "Garbled"  # names in Counts of bytes that are no whole message (yet)
-
-
-@dataclass(slots=True)
-class Counts:
-    """What went through an endpoint, by the name of the message; bytes as given to ZeroMQ, before encryption."""
-
-    messages_sent: Counter[str] = field(default_factory=Counter)
-    bytes_sent: Counter[str] = field(default_factory=Counter)
-    messages_received: Counter[str] = field(default_factory=Counter)
-    bytes_received: Counter[str] = field(default_factory=Counter)
-    dropped: Counter[str] = field(default_factory=Counter)  # the peer's outbox was full
-    garbled: Counter[str] = field(default_factory=Counter)  # by the first check that failed
-    unroutable: int = 0  # messages to a connection that is gone
-    idle_transfers: int = 0  # given up because their next part did not come
-
-
-class Endpoint(ABC):
-    """What hub and node have in common."""
-
-    def __init__(self) -> None:
-        self.counts = Counts()
-        self._context: Context = zmq.Context()
-        self._assembler = Assembler()
-        self._outboxes: dict[bytes, Outbox] = {}
-        self._seq = 0
-        self._expire_at = Nanos(0)
-
-    @abstractmethod
-    def sockets(self) -> list[Socket]:
-        """What to poll for POLLIN; a node's change whenever the connection was lost, so ask before each poll."""
-
-    @abstractmethod
-    def receive(self, now: Nanos) -> list[Event]:
-        """What has come in, at most RECEIVE_MAX messages."""
-
-    def send(self, effect: Send) -> bool:
-        """Encode and send, or keep for `flush`; False if it was dropped (see counts)."""
-        self._seq += 1
-        outgoing = Outgoing(type(effect.message), self._seq, encode(effect.header, self._seq, effect.message))
-        outbox = self._outboxes.setdefault(effect.to.link, Outbox())
-        if not outbox.offer(outgoing):
-            self.counts.dropped[outgoing.kind.__name__] += 1
-            return False
-        return not self._ready() or self._pump(effect.to.link, outbox)
-
-    def flush(self) -> None:
-        """Try again what could not be sent."""
-        if self._ready():
-            for link, outbox in list(self._outboxes.items()):
-                self._pump(link, outbox)
-
-    def pending(self) -> bool:
-        """Whether `flush` is wanted soon."""
-        return self._ready() and bool(self._outboxes)
-
-    def close(self) -> None:
-        """Close every socket and the context; a second call does nothing."""
-        if not self._context.closed:
-            self._close_sockets()
-            self._context.destroy()
-
-    @abstractmethod
-    def _ready(self) -> bool:
-        """Whether there is any use in sending."""
-
-    @abstractmethod
-    def _socket(self) -> Socket: ...
-
-    @abstractmethod
-    def _close_sockets(self) -> None: ...
-
-    def _pump(self, link: bytes, outbox: Outbox) -> bool:
-        """False if the peer is gone, and with it what waited for it."""
-        address = [link] if link else []  # a node has one peer and needs none; a ROUTER knows no peer without a link
-        socket = self._socket()
-        outcome = outbox.pump(lambda frames: transmit(socket, [*address, *frames]), self._count_sent)
-        if outcome is Outcome.GONE:
-            self.counts.unroutable += len(outbox)
-        if outcome is not Outcome.FULL:
-            self._outboxes.pop(link, None)
-        return outcome is not Outcome.GONE
-
-    def _count_sent(self, outgoing: Outgoing, byte_count: int, whole: bool) -> None:
-        self.counts.bytes_sent[outgoing.kind.__name__] += byte_count
-        self.counts.messages_sent[outgoing.kind.__name__] += whole
-
-    def _expire(self, now: Nanos) -> None:
-        if now >= self._expire_at:
-            self._expire_at = Nanos(now + EXPIRE_EVERY)
-            self.counts.idle_transfers += self._assembler.expire(now)
-
-    def _open(self, sender: Peer, frames: Sequence[bytes], now: Nanos) -> list[Event]:
-        """The events of one multipart."""
-        try:
-            if is_part(frames):
-                return self._open_part(sender, frames, now)
-            return [self._open_whole(sender, frames, size(frames))]
-        except MalformedMessage as wrong:
-            self.counts.garbled[wrong.check] += 1
-            self.counts.bytes_received[GARBLED] += size(frames)
-            return [Garbled(sender, wrong.check, wrong.reason)]
-
-    def _open_part(self, sender: Peer, frames: Sequence[bytes], now: Nanos) -> list[Event]:
-        whole = self._assembler.accept(sender, frames, now)
-        if whole is None:
-            self.counts.bytes_received[PART] += size(frames)
-            return [Heard(sender)]
-        received = self._open_whole(sender, whole.frames, whole.wire_bytes)
-        self.counts.bytes_received[PART] -= whole.wire_bytes - size(frames)  # they are counted by name now
-        return [Heard(sender), received]
-
-    def _open_whole(self, sender: Peer, frames: Sequence[bytes], wire_bytes: int) -> Received:
-        header, _, message = decode(frames)
-        name = type(message).__name__
-        self.counts.messages_received[name] += 1
-        self.counts.bytes_received[name] += wire_bytes
-        return Received(sender, header, message)
 
 
 class HubEndpoint(Endpoint):
@@ -167,6 +43,7 @@ class HubEndpoint(Endpoint):
 
     def __init__(self, endpoint: str, keys: KeyPair, lookup: Lookup) -> None:
         super().__init__()
+        self._context: Context = zmq.Context()
         try:
             self._zap = ZapHandler(self._context, lookup)
             self._router = router(self._context, keys, ipv6="[" in endpoint)
@@ -198,12 +75,14 @@ class HubEndpoint(Endpoint):
     def _ready(self) -> bool:
         return True
 
-    def _socket(self) -> Socket:
-        return self._router
+    def _transmit(self, key: bytes, frames: Sequence[bytes]) -> Outcome:
+        return transmit(self._router, [key, *frames] if key else frames)  # a ROUTER knows no peer without a link
 
-    def _close_sockets(self) -> None:
-        self._router.close()
-        self._zap.socket.close()
+    def close(self) -> None:
+        if not self._context.closed:
+            self._router.close()
+            self._zap.socket.close()
+            self._context.destroy()
 
 
 class NodeEndpoint(Endpoint):
@@ -213,20 +92,43 @@ class NodeEndpoint(Endpoint):
     libzmq would send after reconnecting by itself are parts of transfers the hub cannot know.
     """
 
-    def __init__(self, endpoint: str, keys: KeyPair, hub_public_key: str, handshake_ms: int = HANDSHAKE_MS) -> None:
+    def __init__(
+        self,
+        endpoint: str,
+        keys: KeyPair,
+        hub_public_key: str,
+        handshake_ms: int = HANDSHAKE_MS,
+        peer_bind: str = "",
+    ) -> None:
         super().__init__()
+        self._context: Context = zmq.Context()
         self.endpoint = endpoint
         self._keys = keys
         self._hub_public_key = check_public_key(hub_public_key)
         self._handshake_ms = handshake_ms
         try:
+            self.peers = PeerPort(self._context, keys, peer_bind, self.counts)
             self._connect()
         except BaseException:
             self._context.destroy(0)
             raise
 
     def sockets(self) -> list[Socket]:
-        return [self._dealer, self._monitor]
+        return [self._dealer, self._monitor, *self.peers.sockets()]
+
+    def send(self, effect: Send) -> bool:
+        return super().send(effect) if effect.to.node == HUB.node else self.peers.send(effect)
+
+    def flush(self) -> None:
+        super().flush()
+        self.peers.flush()
+
+    def pending(self) -> bool:
+        return super().pending() or self.peers.pending()
+
+    def carry(self, effect: PeerEffect, now: Nanos) -> None:
+        """Who may reach this node, and whom it reaches."""
+        self.peers.carry(effect, now)
 
     def receive(self, now: Nanos) -> list[Event]:
         self._expire(now)
@@ -242,7 +144,7 @@ class NodeEndpoint(Endpoint):
         if was_up and not self._link.up:
             self._replace_socket()
         self.flush()
-        return events + troubles
+        return events + troubles + self.peers.receive(now)
 
     def reconnect(self) -> None:
         """Close the socket, forget what waits to be sent, and connect with a new one."""
@@ -292,8 +194,15 @@ class NodeEndpoint(Endpoint):
     def _ready(self) -> bool:
         return self._link.up
 
-    def _socket(self) -> Socket:
-        return self._dealer
+    def _transmit(self, key: bytes, frames: Sequence[bytes]) -> Outcome:
+        assert not key, "there is one hub"
+        return transmit(self._dealer, frames)
+
+    def close(self) -> None:
+        if not self._context.closed:
+            self.peers.close()
+            self._close_sockets()
+            self._context.destroy()
 
     def _close_sockets(self, linger_ms: int | None = None) -> None:
         self._dealer.disable_monitor()

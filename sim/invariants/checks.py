@@ -153,8 +153,9 @@ class Checks:
         self._cut_short = world.stopped
         self._count_verdicts(world)
         self.sometimes["rejoined"] = self._ledger.rejoined
-        up, down = world.post.in_flight()
-        for way, counts, flying in (("up", world.post.up, up), ("down", world.post.down, down)):
+        post, (up, down) = world.post, world.post.in_flight()
+        ways = (("up", post.up, up), ("down", post.down, down), ("across", post.across.bytes, post.across.in_flight()))
+        for way, counts, flying in ways:
             gone = counts.received + sum(counts.dropped.values()) + flying
             if counts.sent + counts.duplicated != gone:
                 what = f"{way}: {counts.sent + counts.duplicated} bytes were sent, {gone} are accounted for"

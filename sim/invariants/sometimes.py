@@ -26,6 +26,7 @@ def of_hub_note(note: Note, counts: dict[str, int]) -> None:
             counts["refused_busy"] += note.why == "busy"
         case "swap_committed":
             counts["swapped"] += 1
+            counts["direct_swap" if note.facts["direct"] else "relayed_swap"] += 1
         case "swap_aborted":
             counts["swap_aborted"] += 1
         case "joined":
@@ -41,7 +42,7 @@ def of_node_note(note: Note, counts: dict[str, int]) -> None:
     match note.what:
         case "welcomed":
             counts["kept_discriminator" if note.facts["kept"] else "fresh_discriminator"] += 1
-        case "hub_silent" | "session_lost" | "unreachable":
+        case "hub_silent" | "session_lost" | "unreachable" | "peer_silent":
             counts[note.what] += 1
         case _:
             pass
@@ -49,7 +50,7 @@ def of_node_note(note: Note, counts: dict[str, int]) -> None:
 
 def of_links(world: World, counts: dict[str, int]) -> None:
     """At the end: what became of messages."""
-    for way in (world.post.up, world.post.down):
+    for way in (world.post.up, world.post.down, world.post.across.bytes):
         counts["duplicated_message"] += way.duplicated > 0
         counts["lost_message"] += "loss" in way.dropped
         counts["partitioned_message"] += "partition" in way.dropped

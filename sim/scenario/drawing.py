@@ -64,7 +64,7 @@ def draw(scenario: Scenario, seed: int) -> Scenario:
         seed=seed,
         everything=False,
         settings=settings,
-        links=_links(rng),
+        links=replace(_links(rng), relayed=_relayed(random.Random(stream_seed(seed, "everything", "peers")))),
         device=_device(rng, settings.get("mode") == "sync"),
         server=Server(step=Constant(_ms(rng, 1, 30)), batch=Constant(_ms(rng, 1, 5))),
         churn=_churn(rng),
@@ -145,6 +145,10 @@ def _links(rng: random.Random) -> Links:
     up = LinkTerms(rate=BitRate(5_000_000)) if rng.random() < 0.2 else LinkTerms()
     port = HubPort(up=BitRate(1_000_000_000), down=BitRate(500_000_000)) if rng.random() < 0.2 else HubPort()
     return Links(default=default, up=up, hub=port)
+
+
+def _relayed(rng: random.Random) -> float:
+    return rng.choice((0.0, 0.3, 1.0))
 
 
 def _device(rng: random.Random, sync: bool) -> Device:

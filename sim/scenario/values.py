@@ -63,6 +63,7 @@ class Links(_Table, frozen=True):
     up: LinkTerms = LinkTerms()
     down: LinkTerms = LinkTerms()
     hub: HubPort = HubPort()
+    relayed: Chance = 0.0  # of all nodes: those behind NAT, which other nodes cannot call
 
 
 class Device(_Table, frozen=True):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sim.post import Bytes
+from sim.links import Bytes
 from sim.world import World
 from tests.mutants.planting import always, broken, caught_by
 
