@@ -46,6 +46,7 @@ from mdgan_edge.messages import (
     Receipt,
     Refuse,
     SwapMessage,
+    SwapReport,
     Task,
     Verdict,
     Welcome,
@@ -56,7 +57,7 @@ from nodes.greeting import NodeFacts
 from nodes.jobs import Prepare, Prepared, Save, Saved, SwapJob, Train, Trained
 from nodes.leaving import Leaving
 from nodes.saves import Saves
-from nodes.swapping import Act, Swapping
+from nodes.swapping import Act, Stage, Swapping
 from nodes.worklist import Worklist
 
 DIVERGED_MAX = 5  # so many tasks in a row without a finite answer, and the node gives up
@@ -137,7 +138,7 @@ class NodeCore:
         """When the next heartbeat, HELLO, or giving-up is due."""
         match self.phase:
             case Phase.SERVING | Phase.PREPARING:
-                swap_at = self.swapping.deadline if self.phase is Phase.SERVING else None
+                swap_at = self.swapping.deadline if self._at_rest is not None else None
                 return self._contact.quiet_until if swap_at is None else min(self._contact.quiet_until, swap_at)
             case Phase.GREETING:
                 return min(self._contact.gives_up_at, self._contact.hello_at)
@@ -158,17 +159,17 @@ class NodeCore:
                 return self._error(message.code, message.text, now)
             case _ if header != self._header or self.phase is Phase.GREETING:
                 return []  # of a session that is gone
+            case Pong():
+                return []
             case Task():
                 return self._task(message)
             case Receipt():
                 self.receipts[message.verdict] = self.receipts.get(message.verdict, 0) + 1
                 return []
-            case _ if isinstance(message, SwapMessage):
+            case _ if isinstance(message, SwapMessage) and not isinstance(message, SwapReport):
                 return self._act(self.swapping.received(message, self._at_rest, now), now)
             case Ping(echo):
                 return [self._send(Pong(echo), now)]
-            case Pong():
-                return []
             case Bye(reason):
                 self._leaving.asked = True
                 return self._leave(reason, "completed" if reason == "completed" else "stopped", now)
@@ -178,7 +179,7 @@ class NodeCore:
                 return [Note("malformed", f"{type(message).__name__} is not for a node", level="warning")]
 
     def _welcomed(self, header: Header, welcome: Welcome) -> list[Effect]:
-        if self.phase in (Phase.LEAVING, Phase.OVER):
+        if self.phase in (Phase.LEAVING, Phase.OVER) or self._is_old(header, welcome):
             return []
         if misfit := greeting.misfit(self.facts, welcome.terms.model):
             return self._over(ExitCode.CONFIGURATION, misfit, "failed")
@@ -189,7 +190,7 @@ class NodeCore:
         self.swapping.welcomed(welcome.terms)
         mine = self.held is not None and welcome.run_id == self.run_id
         keep = mine and greeting.has(welcome.discriminator, self.held, *self.spares)
-        self.run_id = welcome.run_id
+        self.run_id, self.spares = welcome.run_id, self.spares if mine else ()
         facts = {"run_id": welcome.run_id, "discriminator": welcome.discriminator.discriminator_id, "kept": keep}
         note = Note("welcomed", greeting.welcome_text(again, keep), facts)
         self.phase = Phase.PREPARING
@@ -198,6 +199,11 @@ class NodeCore:
             return [note]
         self._preparing = job
         return [note, Run(job)]
+
+    def _is_old(self, header: Header, welcome: Welcome) -> bool:
+        """Whether it was said before the one that counts: what it says of the discriminator may hold no more."""
+        known = self._header
+        return welcome.run_id == self.run_id and header.epoch == known.epoch and header.session <= known.session
 
     def _task(self, task: Task) -> list[Effect]:
         assert self.welcome is not None
@@ -280,17 +286,20 @@ class NodeCore:
         if self._diverged_in_a_row >= DIVERGED_MAX:
             return self._over(ExitCode.CONFIGURATION, greeting.diverged_text(DIVERGED_MAX), "failed")
         if result.feedback is None:
-            effects += self._diverged()
+            effects += self._diverged(self.held)
         if session != self._header or self.phase is Phase.GREETING:
             return effects  # the session is gone, and the task with it
         if result.feedback is None:
             return [*effects, self._send(Refuse(result.task.task_id, "diverged"), now)]
         return [self._send(jobs.answer(result, self.held), now)]
 
-    def _diverged(self) -> list[Effect]:
+    def _diverged(self, held: HeldDiscriminator) -> list[Effect]:
         assert self.welcome is not None
-        self._preparing = jobs.prepare(self.welcome, True, self.facts.labels)
-        return [Note("diverged", greeting.DIVERGED, level="warning"), Run(self._preparing)]
+        note = Note("diverged", greeting.DIVERGED, level="warning")
+        if self.swapping.stage is Stage.INSTALLING:
+            return [note]  # another takes its place
+        self._preparing = jobs.anew(self.welcome, held, self.facts.labels)
+        return [note, Run(self._preparing)]
 
     # --- swap -----------------------------------------------------------------------------------------------------
 
@@ -300,13 +309,12 @@ class NodeCore:
         return self.held if self.phase is Phase.SERVING and self._preparing is None else None
 
     def _act(self, acts: list[Act], now: Nanos) -> list[Effect]:
-        effects: list[Effect] = []
-        for act in acts:
-            if isinstance(act, Note):
-                effects.append(act)
-            else:
-                effects.append(Run(act) if isinstance(act, SwapJob) else self._send(act, now))
-        return effects
+        return [self._carried_out(act, now) for act in acts]
+
+    def _carried_out(self, act: Act, now: Nanos) -> Effect:
+        if isinstance(act, Note):
+            return act
+        return Run(act) if isinstance(act, SwapJob) else self._send(act, now)
 
     # --- leaving --------------------------------------------------------------------------------------------------
 
@@ -363,15 +371,13 @@ class NodeCore:
     def _hello(self, now: Nanos) -> list[Effect]:
         if now >= self._contact.gives_up_at:
             code = ExitCode.REFUSED if self._trouble == "not_registered" else ExitCode.HUB_UNREACHABLE
-            text = (
-                f"{greeting.trouble_text(self.facts, self._trouble)} (gave up after {self.facts.death_timeout_s:g} s)"
-            )
+            trouble = greeting.trouble_text(self.facts, self._trouble)
+            text = f"{trouble} (gave up after {self.facts.death_timeout_s:g} s)"
             return self._over(code, text, "failed")
         if now < self._contact.hello_at:
             return []
-        send = Send(
-            HUB, greeting.hello(self.facts, self.run_id, self.held, self.spares), Header(epoch=self._header.epoch)
-        )
+        hello = greeting.hello(self.facts, self.run_id, self.held, self.spares)
+        send = Send(HUB, hello, Header(epoch=self._header.epoch))
         return [Reconnect(), send] if self._contact.hello_sent(now) else [send]
 
     def _keep_in_touch(self, now: Nanos) -> list[Effect]:

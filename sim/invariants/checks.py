@@ -9,12 +9,13 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from broker.jobs import Checkpointed, Step, Stepped
-from mdgan_edge.actors import Effect, Event, Garbled, JobDone, Note, Received, Run, Send, Tick
+from mdgan_edge.actors import Effect, Event, Garbled, JobDone, Note, Persist, Received, Run, Send, Tick
 from mdgan_edge.messages import Abort, Bye, Commit, Feedback, Hello, NodeId, Prepared, Receipt, Task, Tensor, Verdict
 from mdgan_edge.service import JOBS_MAX
 from mdgan_edge.settings import Settings, quorum_count, quota_count
 from nodes.core import NodeCore
 from sim.invariants import sessions, sometimes, steps
+from sim.invariants.census import Census
 from sim.invariants.exits import Exits
 from sim.invariants.ledger import Ledger, Norms
 from sim.invariants.liveness import Liveness
@@ -46,6 +47,7 @@ class Checks:
         self._alive: set[NodeId] = set()
         self._exits = Exits()
         self._swaps = SwapBook()
+        self._census = Census()
         self._kept = 0  # the version of the last checkpoint
         self._buffered_max = 0
 
@@ -120,7 +122,7 @@ class Checks:
         else:
             self._exits.handled(machine, event)
         if world.now >= self._liveness.look_at:
-            self._found(world, self._liveness.look(world, self._ledger, self._swaps))
+            self._found(world, self._liveness.look(world, self._ledger, self._swaps, self._census))
 
     def finish(self, world: World) -> None:
         """The run is over."""
@@ -156,6 +158,8 @@ class Checks:
         for effect in effects:
             if isinstance(effect, Send):
                 self._sent(world, effect)
+            elif isinstance(effect, Persist):
+                self._found(world, self._swaps.recorded(self._ledger, effect.record))
             elif isinstance(effect, Run):
                 if isinstance(effect.job, Step):
                     self._step(world, effect.job)
@@ -170,6 +174,7 @@ class Checks:
         node, message, core = event.sender.node, event.message, world.last_hub_core
         assert core is not None
         if isinstance(message, Hello):
+            self._found(world, self._census.greeted(world, self._ledger, effects))
             self._found(world, sessions.greeted(self._ledger, core.facts, node, message, effects))
             return
         self._found(world, sessions.answered(self._ledger, core.facts, event, effects))
@@ -187,6 +192,7 @@ class Checks:
             self._look_at_credit(world, send.to.node)
         elif isinstance(send.message, Commit):
             self._found(world, self._swaps.committed(self._ledger, send.to.node, send.message))
+            self._found(world, self._census.committed(world, send.to.node, send.message))
         elif isinstance(send.message, Abort):
             self._found(world, self._swaps.voided(send.to.node, send.message.swap_id))
         else:

@@ -13,6 +13,7 @@ from mdgan_edge.settings import Settings, quorum_count
 from nodes.core import NodeCore
 from nodes.core import Phase as NodePhase
 from nodes.swapping import Stage
+from sim.invariants.census import Census
 from sim.invariants.ledger import Ledger
 from sim.invariants.names import Found
 from sim.invariants.swaps import SwapBook
@@ -71,7 +72,7 @@ class Liveness:
 
     # --- what is looked at ----------------------------------------------------------------------------------------
 
-    def look(self, world: World, ledger: Ledger, swaps: SwapBook) -> Iterator[Found]:
+    def look(self, world: World, ledger: Ledger, swaps: SwapBook, census: Census) -> Iterator[Found]:
         """Everything that is not well."""
         self.look_at = world.now + LOOK_EVERY_NS
         core = world.hub_core
@@ -89,6 +90,7 @@ class Liveness:
         for machine in healthy:
             yield from self._membership(world, machine, ledger)
             yield from swaps.in_doubt(machine, world.now)
+            yield from census.look(machine, ledger)
         if core.phase is Phase.TRAINING and core.started_at is not None:
             since = max(self._settled_at, world.hub.true(core.started_at))
             for machine in healthy:
