@@ -59,6 +59,8 @@ class Checks:
             unknown = unknown | {"replay_equal"}
         if not any(self._secrets.values()):
             unknown = unknown | {"samples_stay"}
+        if not self._swaps.seen:
+            unknown = unknown | {"swap_decided_once", "no_swap_in_doubt"}
         if not self._ledger.labels_seen:
             unknown = unknown | {"judged_as_said"}
         return {name: False if name in false else None if name in unknown else True for name in INVARIANTS}
@@ -225,6 +227,7 @@ class Checks:
         sent = (effect.message for effect in effects if isinstance(effect, Send))
         receipts = [one for one in sent if isinstance(one, Receipt) and one.task_id == message.task_id]
         if all(receipt.verdict is Verdict.MERGED for receipt in receipts):  # what comes in time is in time for a step
+            self._found(world, sessions.admitted(self._ledger, node, message))
             self._ledger.admitted(message, len(core.members.live))
 
     def _step(self, world: World, step: Step) -> None:

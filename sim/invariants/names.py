@@ -11,6 +11,7 @@ INVARIANTS: Mapping[str, str] = {
     "staleness_bounded": "no feedback older than staleness_max is applied",
     "version_by_one": "the version grows by one per step, and falls only to the last checkpoint, at a hub restart",
     "current_incarnation": "only feedback of a node's current incarnation is applied",
+    "owned_feedback": "only feedback by the discriminator that its node owns is taken",
     "one_owner": "no discriminator is given to two nodes",
     "swap_decided_once": "COMMIT comes after both were PREPARED, and what was decided once stays so",
     "no_swap_in_doubt": "after the heal no running node waits longer for a decision than the hub's deadline",

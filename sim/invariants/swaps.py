@@ -41,6 +41,11 @@ class SwapBook:
         self._swaps: dict[SwapId, Swap] = {}
         self._in_doubt: dict[NodeId, tuple[SwapId, int]] = {}  # since when a node waits for a decision
 
+    @property
+    def seen(self) -> bool:
+        """Whether anybody was PREPARED for a swap."""
+        return bool(self._swaps)
+
     def prepared(self, node: NodeId, said: Prepared) -> None:
         """The hub has heard PREPARED."""
         self._swaps.setdefault(said.swap_id, Swap()).prepared[node] = said
