@@ -51,11 +51,14 @@ class Ownership:
     ) -> AssignedDiscriminator:
         """What a node that says HELLO is to own; `held` and `spares` count only if they are of this run."""
         mine = self._owned.get(node)
+        same_start = self._started.get(node) == incarnation
         self._started[node] = incarnation
         if mine is not None and held is not None and self._is_mine(mine, held):
             return AssignedDiscriminator(*mine, action="keep")
         if mine is not None and any(self._is_mine(mine, spare) for spare in spares):
             return AssignedDiscriminator(*mine, action="install")  # COMMIT was on its way when the node went away
+        if mine is not None and mine[1] and same_start:
+            return AssignedDiscriminator(*mine, action="install")  # the HELLO is older than PREPARED: it has it
         if mine is None or self._born_in.get(node) != (incarnation, mine[0]):  # else this HELLO is said again
             mine = self._owned[node] = (self._next_id(node), 0)
             self._born_in[node] = (incarnation, mine[0])

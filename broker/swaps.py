@@ -41,6 +41,7 @@ from mdgan_edge.streams import stream_seed
 VIEW_SIZE = 8  # c: how many peers a node is told of
 SWAP_DEADLINE_S = 30.0  # how long one that is PREPARED waits for the other
 COMMIT_AGAIN_S = 2.0  # how often COMMIT is said until INSTALLED
+NOT_THE_OWNER = "not the owner"
 VOID_REMEMBERED = 64  # per session: swaps that came to nothing; a PREPARED that was long on its way cannot revive them
 
 
@@ -131,6 +132,10 @@ class Swaps:
             return [_send(member, Decline(message.swap_id, message.to, member.node, "gone"))]
         return []
 
+    def is_open(self, swap_id: SwapId) -> bool:
+        """Whether one half is here, or somebody has not said INSTALLED."""
+        return swap_id in self._halves or any(told.swap_id == swap_id for told in self._told.values())
+
     def _view(self, node: NodeId) -> tuple[NodeId, ...]:
         """At most VIEW_SIZE live nodes without this one: a draw without replacement, counted."""
         others = [one for one in self._members.live if one != node]
@@ -148,13 +153,21 @@ class Swaps:
         if half is not None and half.node == member.node:
             return []
         why = self._objection(member, said, mine, half)
+        if why == NOT_THE_OWNER and half is None:
+            return []  # it may be on record, and long over: nobody waits for an answer
         if why is not None:
             return [*self._void_swap(said.swap_id, why), *self._abort(member, said.swap_id)]
         self.counts.direct_bytes += said.direct_bytes
         if half is None:
+            effects = self._void_others(member.node)
             self._halves[said.swap_id] = Half(member.node, said, Nanos(now + nanos(SWAP_DEADLINE_S)))
-            return []
+            return effects
         return self._commit(half, member, said, version, now)
+
+    def _void_others(self, node: NodeId) -> list[Effect]:
+        """A node has one shadow slot: what it was PREPARED for before, it cannot be any more."""
+        others = [swap_id for swap_id, half in self._halves.items() if half.node == node]
+        return [effect for swap_id in others for effect in self._void_swap(swap_id, "another has begun")]
 
     def _objection(
         self, member: Member, said: Prepared, mine: tuple[DiscriminatorId, int] | None, half: Half | None
@@ -162,7 +175,7 @@ class Swaps:
         if said.swap_id in self._void.get(member.node, ()):
             return "void"
         if mine != (said.held_id, said.held_hop):
-            return "not the owner"
+            return NOT_THE_OWNER
         partner = self._members.get(said.partner)
         if partner is None or not partner.present:
             return "the partner is gone"

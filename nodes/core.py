@@ -48,20 +48,20 @@ from mdgan_edge.messages import (
     Receipt,
     Refuse,
     SwapMessage,
+    SwapReport,
     Task,
     Verdict,
     Welcome,
 )
 from nodes import calls, greeting, jobs
 from nodes.contact import Contact
+from nodes.divergence import DIVERGED_MAX, Divergence
 from nodes.greeting import NodeFacts
 from nodes.jobs import Prepare, Prepared, Save, Saved, Train, Trained
 from nodes.leaving import Leaving
 from nodes.saves import Saves
-from nodes.swapping import Act, Swapping
+from nodes.swapping import Act, Stage, Swapping
 from nodes.worklist import Worklist
-
-DIVERGED_MAX = 5  # so many tasks in a row without a finite answer, and the node gives up
 
 
 class Phase(Enum):
@@ -85,10 +85,8 @@ class NodeCore:
         now: Nanos,
         spares: tuple[HeldDiscriminator, ...] = (),
     ) -> None:
-        self.facts = facts
-        self.run_id = run_id
-        self.held = held
-        self.spares = spares
+        self.facts, self.run_id = facts, run_id
+        self.held, self.spares = held, spares
         self.phase = Phase.GREETING
         self.welcome: Welcome | None = None
         self.receipts: dict[Verdict, int] = {}
@@ -98,7 +96,7 @@ class NodeCore:
         self.swapping = Swapping(facts.node, facts.incarnation, facts.shard_size)
         self._calls = calls.Calls()
         self._preparing: Prepare | None = None  # the last one asked for; those before it do not count
-        self._diverged_in_a_row = 0
+        self._divergence = Divergence()
         self._leaving = Leaving(now)
         self._contact = Contact(facts.node, facts.incarnation, facts.death_timeout_s, now)
         self._saves = Saves(now)
@@ -143,7 +141,7 @@ class NodeCore:
         """When the next heartbeat, HELLO, or giving-up is due."""
         match self.phase:
             case Phase.SERVING | Phase.PREPARING:
-                swap_at = self.swapping.deadline if self.phase is Phase.SERVING else None
+                swap_at = self.swapping.deadline if self._at_rest is not None else None
                 return self._contact.quiet_until if swap_at is None else min(self._contact.quiet_until, swap_at)
             case Phase.GREETING:
                 return min(self._contact.gives_up_at, self._contact.hello_at)
@@ -164,6 +162,8 @@ class NodeCore:
                 return self._error(message.code, message.text, now)
             case _ if header != self._header or self.phase is Phase.GREETING:
                 return []  # of a session that is gone
+            case Pong():
+                return []
             case Task():
                 return self._task(message)
             case Receipt():
@@ -171,12 +171,10 @@ class NodeCore:
                 return []
             case Expect(node, public_key):
                 return [Admit(node, public_key)]
-            case _ if isinstance(message, SwapMessage):
+            case _ if isinstance(message, SwapMessage) and not isinstance(message, SwapReport):
                 return self._act(self.swapping.received(message, self._at_rest, now), now)
             case Ping(echo):
                 return [self._send(Pong(echo), now)]
-            case Pong():
-                return []
             case Bye(reason):
                 self._leaving.asked = True
                 return self._leave(reason, "completed" if reason == "completed" else "stopped", now)
@@ -186,7 +184,7 @@ class NodeCore:
                 return [Note("malformed", f"{type(message).__name__} is not for a node", level="warning")]
 
     def _welcomed(self, header: Header, welcome: Welcome) -> list[Effect]:
-        if self.phase in (Phase.LEAVING, Phase.OVER):
+        if self.phase in (Phase.LEAVING, Phase.OVER) or self._is_old(header, welcome):
             return []
         if misfit := greeting.misfit(self.facts, welcome.terms.model):
             return self._over(ExitCode.CONFIGURATION, misfit, "failed")
@@ -197,7 +195,7 @@ class NodeCore:
         self.swapping.welcomed(welcome.terms)
         mine = self.held is not None and welcome.run_id == self.run_id
         keep = mine and greeting.has(welcome.discriminator, self.held, *self.spares)
-        self.run_id = welcome.run_id
+        self.run_id, self.spares = welcome.run_id, self.spares if mine else ()
         facts = {"run_id": welcome.run_id, "discriminator": welcome.discriminator.discriminator_id, "kept": keep}
         note = Note("welcomed", greeting.welcome_text(again, keep), facts)
         self.phase = Phase.PREPARING
@@ -206,6 +204,11 @@ class NodeCore:
             return [note]
         self._preparing = job
         return [note, Run(job)]
+
+    def _is_old(self, header: Header, welcome: Welcome) -> bool:
+        """Whether it was said before the one that counts: what it says of the discriminator may hold no more."""
+        known = self._header
+        return welcome.run_id == self.run_id and header.epoch == known.epoch and header.session <= known.session
 
     def _task(self, task: Task) -> list[Effect]:
         assert self.welcome is not None
@@ -250,11 +253,9 @@ class NodeCore:
                 return self._trained(result, now)
             case Prepared(held):
                 return self._prepared(held) if job == self._preparing else []
-            case jobs.Offered():
-                assert self.held is not None
+            case jobs.Offered() if self.held is not None:
                 return self._act(self.swapping.offered(result, self.held), now)
-            case jobs.Shelved():
-                assert self.held is not None
+            case jobs.Shelved() if self.held is not None:
                 self.spares = result.spares
                 return self._act(self.swapping.shelved(result, self.held, now), now)
             case jobs.Moved():
@@ -281,12 +282,9 @@ class NodeCore:
         session = self.work.finish()
         self.held = replace(self.held, tasks=result.tasks)
         self.swapping.trained()
-        effects: list[Effect] = []
-        self._diverged_in_a_row = 0 if result.feedback is not None else self._diverged_in_a_row + 1
-        if self._diverged_in_a_row >= DIVERGED_MAX:
+        if self._divergence.count(finite=result.feedback is not None):
             return self._over(ExitCode.CONFIGURATION, greeting.diverged_text(DIVERGED_MAX), "failed")
-        if result.feedback is None:
-            effects += self._diverged()
+        effects = self._diverged(self.held) if result.feedback is None else []
         if session != self._header or self.phase is Phase.GREETING:
             return effects  # the session is gone, and the task with it
         if result.feedback is None:
@@ -294,16 +292,18 @@ class NodeCore:
         due = self._act(self.swapping.act(self._at_rest, now), now)  # SEEK first: a barrier must know before it opens
         return [*due, self._send(jobs.answer(result, self.held), now)]
 
-    def _diverged(self) -> list[Effect]:
+    def _diverged(self, held: HeldDiscriminator) -> list[Effect]:
         assert self.welcome is not None
-        self._preparing = jobs.prepare(self.welcome, True, self.facts.labels)
-        return [Note("diverged", greeting.DIVERGED, level="warning"), Run(self._preparing)]
+        note = Note("diverged", greeting.DIVERGED, level="warning")
+        if self.swapping.stage is Stage.INSTALLING:
+            return [note]  # another takes its place
+        self._preparing = jobs.anew(self.welcome, held, self.facts.labels)
+        return [note, Run(self._preparing)]
 
     # --- swap -----------------------------------------------------------------------------------------------------
 
     @property
     def _at_rest(self) -> HeldDiscriminator | None:
-        """What could be swapped now."""
         return self.held if self.phase is Phase.SERVING and self._preparing is None else None
 
     def _from_peer(self, event: Received, now: Nanos) -> list[Effect]:
@@ -314,17 +314,17 @@ class NodeCore:
         return unfit or self._act(self.swapping.received(event.message, self._at_rest, now, event.sender), now)
 
     def _act(self, acts: list[Act], now: Nanos) -> list[Effect]:
-        called = self._calls.follow(self.swapping.calls)
-        return called + calls.effects(acts, self._header, lambda message: self._send(message, now))
+        carried = calls.effects(acts, self._header, lambda message: self._send(message, now))
+        return self._calls.follow(self.swapping.calls) + carried
 
     # --- leaving --------------------------------------------------------------------------------------------------
 
     def _leave(self, reason: str, outcome: Literal["completed", "stopped"], now: Nanos) -> list[Effect]:
         if self.phase in (Phase.LEAVING, Phase.OVER):
             return []
-        self.outcome = outcome
         if self.phase is Phase.GREETING and self.welcome is None:
-            return self._over(ExitCode.OK, reason)  # nothing was learned since the last start
+            return self._over(ExitCode.OK, reason, outcome)  # nothing was learned since the last start
+        self.outcome = outcome
         self.phase = Phase.LEAVING
         self.work.void()
         self._saves.begun()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import msgspec
+from msgspec.structs import replace
 
 from mdgan_edge.messages import (
     Copy,
@@ -129,6 +130,11 @@ def prepare(welcome: Welcome, fresh: bool, labels: tuple[int, ...] | None) -> Pr
     assigned, terms = welcome.discriminator, welcome.terms
     judged = labels if terms.label_aware else None
     return Prepare(welcome.run_id, assigned.discriminator_id, assigned.hop, fresh, terms, judged)
+
+
+def anew(welcome: Welcome, held: HeldDiscriminator, labels: tuple[int, ...] | None) -> Prepare:
+    """A fresh discriminator under the name of one that diverged."""
+    return replace(prepare(welcome, True, labels), discriminator_id=held.discriminator_id, hop=held.hop)
 
 
 def answer(result: Trained, held: HeldDiscriminator) -> Feedback:

@@ -52,7 +52,7 @@ class NodeTrainer:
         self._saved = read_discriminator(file) if file is not None else None
         self._spares = Spares(file.parent if file is not None else None)
         self._run_id = ""
-        self._name: Name = (DiscriminatorId(""), 0)
+        self.name: Name = (DiscriminatorId(""), 0)
         self._labels: tuple[int, ...] | None = None
         self.state: DiscriminatorState | None = None
 
@@ -94,14 +94,14 @@ class NodeTrainer:
                 self._restore(self.state)
         self._saved = None
         if job.fresh:
-            self._name = name
-        elif self._name != name:
+            self.name = name
+        elif self.name != name:
             self._install(name)
         return Prepared(self._held())
 
     def _restore(self, state: DiscriminatorState) -> None:
         assert self._saved is not None
-        self._name = (self._saved.held.discriminator_id, self._saved.held.hop)
+        self.name = (self._saved.held.discriminator_id, self._saved.held.hop)
         try:
             state.load(self._saved.tensors, self._saved.held.tasks)
         except (KeyError, ValueError, RuntimeError) as error:
@@ -154,7 +154,7 @@ class NodeTrainer:
         assert spare is not None, f"the hub says {name}, which this node does not have"
         self._spares.put(BACKUP, SavedDiscriminator(self._run_id, self._held(), self.state.tensors()))
         self.state.take(spare.tensors)
-        self._name = name
+        self.name = name
         self._save()
         return Moved(self._held(), self._spares.listed(self._run_id))
 
@@ -166,4 +166,4 @@ class NodeTrainer:
 
     def _held(self) -> HeldDiscriminator:
         assert self.state is not None
-        return HeldDiscriminator(*self._name, architecture(self.state.module), self.state.tasks)
+        return HeldDiscriminator(*self.name, architecture(self.state.module), self.state.tasks)

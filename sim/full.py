@@ -93,7 +93,7 @@ class Full:
         self._shards: dict[NodeId, Images] = {}
         self._folder = Path(tempfile.mkdtemp(prefix="mdgan-"))
         weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
-        self._files = 0
+        self._disks = self._kept = 0
 
     def hub_disk(self) -> FolderDisk:
         return FolderDisk(self._folder / "checkpoints" if self._run is None else self._run.checkpoints)
@@ -104,11 +104,14 @@ class Full:
         return HubTrainer(self.settings, self._run, self._scorer, disk.saved, disk.folder)
 
     def disk(self) -> Any:
-        self._files += 1
-        return FileDisk(self._folder / f"{self._files}.safetensors")
+        self._disks += 1
+        folder = self._folder / f"{self._disks}"
+        folder.mkdir()
+        return FileDisk(folder / "discriminator.safetensors")
 
     def keep(self, disk: Any) -> Any:
-        kept = self.disk()
+        self._kept += 1
+        kept = FileDisk(disk.file.with_name(f"{self._kept}.safetensors"))  # what lies beside it is always durable
         if disk.file.exists():
             shutil.copyfile(disk.file, kept.file)
         return kept

@@ -96,7 +96,7 @@ class TokenNode:
     def __init__(self, disk: Disk) -> None:
         self._disk = disk
         self._run_id = ""
-        self._name: tuple[DiscriminatorId, int] = (DiscriminatorId(""), 0)
+        self.name: tuple[DiscriminatorId, int] = (DiscriminatorId(""), 0)
         self._tasks = 0
 
     def do(self, job: NodeJob) -> NodeResult:
@@ -127,17 +127,17 @@ class TokenNode:
         starts = self._run_id == ""
         self._run_id = job.run_id
         if job.fresh:
-            self._tasks, self._name = 0, name
+            self._tasks, self.name = 0, name
         elif starts and kept is not None:
-            self._tasks, self._name = kept.tasks, (kept.discriminator_id, kept.hop)
-        if self._name != name:
+            self._tasks, self.name = kept.tasks, (kept.discriminator_id, kept.hop)
+        if self.name != name:
             self._install(name)
         return Prepared(self._held())
 
     def _install(self, name: tuple[DiscriminatorId, int]) -> Moved:
         assert any((spare.discriminator_id, spare.hop) == name for spare in self._disk.spares), f"{name} is not here"
         self._disk.slots[BACKUP] = self._held()
-        self._name = name
+        self.name = name
         self._save()
         return Moved(self._held(), self._disk.spares)
 
@@ -145,4 +145,4 @@ class TokenNode:
         self._disk.run_id, self._disk.held = self._run_id, self._held()
 
     def _held(self) -> HeldDiscriminator:
-        return HeldDiscriminator(*self._name, ARCHITECTURE, self._tasks)
+        return HeldDiscriminator(*self.name, ARCHITECTURE, self._tasks)

@@ -44,7 +44,7 @@ from mdgan_edge.service import DRAIN_MAX_S
 from mdgan_edge.settings import Settings
 from nodes.core import NodeCore
 from nodes.greeting import NodeFacts
-from nodes.jobs import Install, Save
+from nodes.jobs import Install, Save, Shelve
 from sim import strikes
 from sim.bodies import Bodies
 from sim.camera import Camera
@@ -317,7 +317,7 @@ class World:
             self.push(machine.paused_until, self._done, machine, process)
             return
         job = process.jobs.popleft()
-        if isinstance(job, Save | Install):
+        if isinstance(job, Save | Shelve | Install):
             machine.disk_before = self.bodies.keep(machine.disk)
         result = process.trainer.do(job)
         if process.jobs:

@@ -10,22 +10,28 @@ from sim.play import plan_run, play
 from sim.scenario.quantities import Duration
 from sim.scenario.reading import find_scenario
 from sim.scenario.values import Expect, Heal, S, Scenario
-from tests.mutants import MUTANTS, Mutant
+from tests.mutants import MUTANTS, Mutant, swaps
 
 SEEDS = 50
 
 
-def small() -> Scenario:
+def small(swapping: bool) -> Scenario:
+    """`swapping`: every node swaps often, and there is time to see that one waits too long for a decision."""
     expect = Expect(rejoin_within=Duration(15 * S), advance_within=Duration(12 * S), starve_within=Duration(15 * S))
     return replace(
-        find_scenario("everything"), nodes=10, duration=Duration(45 * S), heal=Heal(at=Duration(14 * S)), expect=expect
+        find_scenario("everything"),
+        nodes=10,
+        duration=Duration((75 if swapping else 45) * S),
+        heal=Heal(at=Duration(14 * S)),
+        expect=expect,
+        settings={"training.swap": 0.1 if swapping else "off"},
     )
 
 
-def first_caught(seeds: int, by: str | None = None) -> int | None:
+def first_caught(seeds: int, swapping: bool, by: str | None = None) -> int | None:
     """The first seed with a violation, of one invariant or of any."""
     for seed in range(seeds):
-        violations = play(plan_run(small(), seed), replay=by == "replay_equal").checks.violations
+        violations = play(plan_run(small(swapping), seed), replay=by == "replay_equal").checks.violations
         if any(by in (None, violation.invariant) for violation in violations):
             return seed
     return None
@@ -34,11 +40,18 @@ def first_caught(seeds: int, by: str | None = None) -> int | None:
 @pytest.mark.parametrize(("mutant", "invariant"), MUTANTS.items(), ids=lambda it: getattr(it, "__name__", it))
 def test_a_planted_defect_is_caught_within_fifty_seeds(mutant: Mutant, invariant: str) -> None:
     with mutant():
-        assert first_caught(SEEDS, invariant) is not None, f"{invariant} does not see that {mutant.__name__}"
+        caught = first_caught(SEEDS, mutant.__module__ == swaps.__name__, invariant)
+    assert caught is not None, f"{invariant} does not see that {mutant.__name__}"
 
 
-def test_the_true_code_is_caught_in_none_of_them() -> None:
-    assert first_caught(SEEDS) is None
+@pytest.mark.parametrize("swapping", [False, True])
+def test_the_true_code_is_caught_in_none_of_them(swapping: bool) -> None:
+    assert first_caught(SEEDS, swapping) is None
+
+
+def test_nor_is_it_where_nobody_has_patience() -> None:
+    with swaps.impatient():
+        assert first_caught(SEEDS // 5, swapping=True) is None
 
 
 def test_every_invariant_has_a_defect_that_it_catches() -> None:

@@ -26,7 +26,8 @@ from mdgan_edge.messages import (
     Verdict,
 )
 from nodes import greeting
-from nodes.core import DIVERGED_MAX, Phase
+from nodes.core import Phase
+from nodes.divergence import DIVERGED_MAX
 from nodes.jobs import Prepared, Train
 from tests.node_world import (
     FACTS,

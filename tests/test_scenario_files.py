@@ -335,8 +335,8 @@ def test_a_scenario_is_found_by_its_name_and_a_near_miss_is_told() -> None:
 
 def test_all_the_promised_scenarios_ship() -> None:
     promised = "asymmetric-uplink byzantine-20 calm churn clock-skew duplicate-storm everything flash-crowd free-riders"
-    promised += " half-partition hub-crash hub-isolated lossy-burst mass-exit mobile pareto-tail pauses slow-disk"
-    promised += " straggler-10x swizzle wan"
+    promised += " half-partition hub-crash hub-crash-mid-swap hub-isolated lossy-burst mass-exit mobile pareto-tail"
+    promised += " pauses slow-disk straggler-10x swap-storm swizzle wan"
     assert shipped() == promised.split()
 
 

@@ -19,6 +19,8 @@ from tests.mutants import hub, world
 from tests.node_world import task
 
 EXPECT = Expect(rejoin_within=Duration(2 * S), advance_within=Duration(3 * S), starve_within=Duration(4 * S))
+SWAPS = {"swap_decided_once", "no_swap_in_doubt"}  # for want of a swap
+LIVENESS = NAMES - SWAPS
 
 
 def unknown(seconds: int, heal: int | None = 0, **settings: object) -> set[str]:
@@ -32,27 +34,32 @@ def unknown(seconds: int, heal: int | None = 0, **settings: object) -> set[str]:
     )
     verdicts = play(plan_run(scenario, 0, None, settings)).checks.verdicts()
     assert False not in verdicts.values()
-    return {name for name, verdict in verdicts.items() if verdict is None} & NAMES
+    return {name for name, verdict in verdicts.items() if verdict is None} & (NAMES | SWAPS)
 
 
 def test_before_anybody_had_time_to_come_back_nothing_is_known_of_liveness() -> None:
-    assert unknown(seconds=1) == set(NAMES)
+    assert unknown(seconds=1) == LIVENESS | SWAPS
 
 
 def test_without_a_heal_nothing_is_promised() -> None:
-    assert unknown(seconds=12, heal=None) == set(NAMES)
+    assert unknown(seconds=12, heal=None) == LIVENESS | SWAPS
 
 
 def test_members_are_known_of_before_there_was_time_to_advance_or_to_starve() -> None:
-    assert unknown(seconds=4) == NAMES - MEMBERS
+    assert unknown(seconds=4) == (LIVENESS - MEMBERS) | SWAPS
 
 
 def test_all_is_known_after_long_enough() -> None:
-    assert unknown(seconds=12) == set()
+    assert unknown(seconds=12) == SWAPS
+
+
+def test_that_no_swap_is_in_doubt_is_known_only_where_it_would_have_been_decided_by_then() -> None:
+    assert unknown(seconds=12, **{"training.swap": 0.1}) == {"no_swap_in_doubt"}
+    assert unknown(seconds=45, **{"training.swap": 0.1}) == set()
 
 
 def test_where_nobody_trains_for_want_of_a_quorum_nothing_is_known_of_the_version() -> None:
-    assert unknown(seconds=12, **{"hub.nodes_min": 9}) == {"version_advances", "no_starvation"}
+    assert unknown(seconds=12, **{"hub.nodes_min": 9}) == {"version_advances", "no_starvation"} | SWAPS
 
 
 def test_where_no_node_names_its_classes_nothing_is_known_of_what_they_judge() -> None:

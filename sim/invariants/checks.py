@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from broker.jobs import Checkpointed, Step, Stepped
-from mdgan_edge.actors import Effect, Event, Finish, Garbled, JobDone, Note, Received, Run, Send, Tick
+from mdgan_edge.actors import Effect, Event, Finish, Garbled, JobDone, Note, Persist, Received, Run, Send, Tick
 from mdgan_edge.messages import (
     Abort,
     Bye,
@@ -29,6 +29,7 @@ from mdgan_edge.service import JOBS_MAX
 from mdgan_edge.settings import Settings, quorum_count, quota_count
 from nodes.core import NodeCore
 from sim.invariants import sessions, sometimes, steps
+from sim.invariants.census import Census
 from sim.invariants.credit import Credit
 from sim.invariants.exits import Exits
 from sim.invariants.ledger import Ledger, Norms
@@ -61,6 +62,7 @@ class Checks:
         self._alive: set[NodeId] = set()
         self._exits = Exits()
         self._swaps = SwapBook()
+        self._census = Census()
         self._kept = 0  # the version of the last checkpoint
         self._credit = Credit(self._training.credit)
         self._buffered_max = 0
@@ -77,6 +79,8 @@ class Checks:
             unknown = unknown | {"replay_equal"}
         if not any(self._secrets.values()):
             unknown = unknown | {"samples_stay"}
+        if not self._swaps.seen:
+            unknown = unknown | {"swap_decided_once", "no_swap_in_doubt"}
         if not self._ledger.labels_seen:
             unknown = unknown | {"judged_as_said"}
         return {name: False if name in false else None if name in unknown else True for name in INVARIANTS}
@@ -146,7 +150,7 @@ class Checks:
         else:
             self._exits.handled(machine, event)
         if world.now >= self._liveness.look_at:
-            self._found(world, self._liveness.look(world, self._ledger, self._swaps))
+            self._found(world, self._liveness.look(world, self._ledger, self._swaps, self._census))
 
     def finish(self, world: World) -> None:
         """The run is over."""
@@ -185,6 +189,8 @@ class Checks:
         for effect in effects:
             if isinstance(effect, Send):
                 self._sent(world, effect)
+            elif isinstance(effect, Persist):
+                self._found(world, self._swaps.recorded(self._ledger, effect.record))
             elif isinstance(effect, Run):
                 if isinstance(effect.job, Step):
                     self._step(world, effect.job)
@@ -202,6 +208,7 @@ class Checks:
         node, message, core = event.sender.node, event.message, world.last_hub_core
         assert core is not None
         if isinstance(message, Hello):
+            self._found(world, self._census.greeted(world, self._ledger, effects))
             self._found(world, sessions.greeted(self._ledger, core.facts, node, message, effects))
             if any(isinstance(effect, Send) and isinstance(effect.message, Welcome) for effect in effects):
                 self._seen.add("welcome")
@@ -234,6 +241,7 @@ class Checks:
             self._found(world, self._credit.given(send.to.node, send.message.task_id))
         elif isinstance(send.message, Commit):
             self._found(world, self._swaps.committed(self._ledger, send.to.node, send.message))
+            self._found(world, self._census.committed(world, send.to.node, send.message))
         elif isinstance(send.message, Abort):
             self._found(world, self._swaps.voided(send.to.node, send.message.swap_id))
         else:
@@ -253,6 +261,7 @@ class Checks:
         sent = (effect.message for effect in effects if isinstance(effect, Send))
         receipts = [one for one in sent if isinstance(one, Receipt) and one.task_id == message.task_id]
         if all(receipt.verdict is Verdict.MERGED for receipt in receipts):  # what comes in time is in time for a step
+            self._found(world, sessions.admitted(self._ledger, node, message))
             self._ledger.admitted(message, len(core.members.live))
 
     def _step(self, world: World, step: Step) -> None:

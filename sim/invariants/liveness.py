@@ -13,9 +13,10 @@ from mdgan_edge.settings import Settings
 from nodes.core import NodeCore
 from nodes.core import Phase as NodePhase
 from nodes.swapping import Stage
+from sim.invariants.census import Census
 from sim.invariants.ledger import Ledger
 from sim.invariants.names import Found
-from sim.invariants.swaps import SwapBook
+from sim.invariants.swaps import DOUBT_MAX_NS, SwapBook
 from sim.scenario.values import Scenario
 
 if TYPE_CHECKING:
@@ -26,8 +27,8 @@ LOOK_EVERY_NS = 1_000_000_000
 STARVE_TASKS = 4  # a node whose tasks take long is starved after so many of them
 NEVER = 1 << 62
 UNSETTLED = (Stage.PREPARED, Stage.INSTALLING)  # the hub may have decided already
-MEMBERS = frozenset({"live_are_members", "healthy_not_evicted", "one_discriminator_each", "no_swap_in_doubt"})
-NAMES = MEMBERS | {"version_advances", "no_starvation"}
+MEMBERS = frozenset({"live_are_members", "healthy_not_evicted", "one_discriminator_each"})
+NAMES = MEMBERS | {"version_advances", "no_starvation", "no_swap_in_doubt"}
 
 
 class Liveness:
@@ -71,7 +72,7 @@ class Liveness:
 
     # --- what is looked at ----------------------------------------------------------------------------------------
 
-    def look(self, world: World, ledger: Ledger, swaps: SwapBook) -> Iterator[Found]:
+    def look(self, world: World, ledger: Ledger, swaps: SwapBook, census: Census) -> Iterator[Found]:
         """Everything that is not well."""
         self.look_at = world.now + LOOK_EVERY_NS
         core = world.hub_core
@@ -82,6 +83,7 @@ class Liveness:
             self._held_up_at = world.now
         healthy = [machine for machine in world.machines.values() if self._is_healthy(world, machine)]
         self._looked_at |= MEMBERS if healthy else set()
+        self._looked_at |= {"no_swap_in_doubt"} if world.now - self._settled_at > DOUBT_MAX_NS else set()
         for node, why in self._evicted.items():
             if any(machine.name == node for machine in healthy):
                 yield "healthy_not_evicted", node, f"it runs, and the hub gave it up: {why}"
@@ -89,6 +91,7 @@ class Liveness:
         for machine in healthy:
             yield from self._membership(world, machine, ledger)
             yield from swaps.in_doubt(machine, world.now)
+            yield from census.look(machine, ledger)
         since = self._settled_at
         if core.phase is Phase.TRAINING and core.started_at is not None:
             since = max(since, world.hub.true(core.started_at))

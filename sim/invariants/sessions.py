@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 
 from broker.greeting import RunFacts
 from mdgan_edge.actors import Effect, Received, Send
-from mdgan_edge.messages import AssignedDiscriminator, ByeAck, Error, Hello, NodeId, Task, Welcome
+from mdgan_edge.messages import AssignedDiscriminator, ByeAck, Error, Feedback, Hello, NodeId, Task, Welcome
 from sim.invariants.ledger import Given, Ledger
 from sim.invariants.names import Found
 
@@ -62,6 +62,13 @@ def _kept(
         if (one.discriminator_id, one.hop) == mine and one.architecture == facts.architecture:
             what = f"it has {mine[0]}, hop {mine[1]}, and was told to {assigned.action} {assigned.discriminator_id}"
             yield "discriminator_kept", node, what
+
+
+def admitted(ledger: Ledger, node: NodeId, feedback: Feedback) -> Iterator[Found]:
+    """The hub takes a feedback."""
+    name, mine = (feedback.discriminator_id, feedback.hop), ledger.assigned.get(node)
+    if name != mine:
+        yield "owned_feedback", node, f"task {feedback.task_id} was answered by {name}, it owns {mine}"
 
 
 def given(ledger: Ledger, send: Send, task: Task) -> Iterator[Found]:

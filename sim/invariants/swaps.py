@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from broker.ownership import Owner
 from broker.swaps import SWAP_DEADLINE_S
 from mdgan_edge.actors import nanos
 from mdgan_edge.messages import Commit, DiscriminatorId, NodeId, Prepared, SwapId
@@ -40,9 +41,26 @@ class SwapBook:
         self._swaps: dict[SwapId, Swap] = {}
         self._in_doubt: dict[NodeId, tuple[SwapId, int]] = {}  # since when a node waits for a decision
 
+    @property
+    def seen(self) -> bool:
+        """Whether anybody was PREPARED for a swap."""
+        return bool(self._swaps)
+
     def prepared(self, node: NodeId, said: Prepared) -> None:
         """The hub has heard PREPARED."""
         self._swaps.setdefault(said.swap_id, Swap()).prepared[node] = said
+
+    def recorded(self, ledger: Ledger, owners: Sequence[Owner]) -> Iterator[Found]:
+        """The hub makes owners durable. Two at once are a swap, and this is its decision."""
+        nodes = {owner.node for owner in owners}
+        if len(nodes) < BOTH:
+            return
+        for owner in owners:
+            before = ledger.owners.get(owner.discriminator_id)
+            if before not in nodes:
+                yield "one_owner", owner.node, f"{owner.discriminator_id} is {before}'s"
+            ledger.owners[owner.discriminator_id] = owner.node
+            ledger.assigned[owner.node] = (owner.discriminator_id, owner.hop)
 
     def committed(self, ledger: Ledger, node: NodeId, commit: Commit) -> Iterator[Found]:
         """The hub says COMMIT to a node."""
@@ -57,10 +75,8 @@ class SwapBook:
             yield "swap_decided_once", node, f"{commit.swap_id} was committed, only {sorted(swap.prepared)} prepared"
         elif mine != (said.received_id, said.received_hop + 1):
             yield "swap_decided_once", node, f"it was prepared for {said.received_id}, and was given {mine}"
-        elif ledger.owners.get(mine[0]) not in (said.partner, node):
-            yield "one_owner", node, f"{mine[0]} is {ledger.owners.get(mine[0])}'s"
-        ledger.owners[mine[0]] = node
-        ledger.assigned[node] = mine
+        if ledger.assigned.get(node) != mine:
+            yield "swap_decided_once", node, f"it was given {mine}, on record is {ledger.assigned.get(node)}"
 
     def voided(self, node: NodeId, swap_id: SwapId) -> Iterator[Found]:
         """The hub says ABORT to a node."""

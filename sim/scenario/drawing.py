@@ -10,6 +10,7 @@ from typing import Any, get_args
 
 from msgspec.structs import replace
 
+from mdgan_edge.messages import SwapOptimizer
 from mdgan_edge.streams import stream_seed
 from sim.scenario.distributions import Constant, Distribution, Exponential, Lognormal, Normal, Pareto, Uniform, Weibull
 from sim.scenario.quantities import BitRate, Duration, Frequency
@@ -49,6 +50,7 @@ from sim.scenario.values import (
 HEALTHY_FROM = 0.5  # of the duration: where the heal is, if the scenario says none
 COMPLETES = 0.1  # of the seeds: the run ends by itself
 LIARS = 0.2  # of the nodes at most
+SWAP_EPOCHS = (0.05, 0.5)  # between two swaps
 LIES: tuple[Behaviour, ...] = get_args(Behaviour)
 
 
@@ -58,7 +60,9 @@ def draw(scenario: Scenario, seed: int) -> Scenario:
     heal = scenario.heal or Heal(at=Duration(int(scenario.duration * HEALTHY_FROM)))
     more = random.Random(stream_seed(seed, "everything", "more"))
     drawn = _settings(rng)
-    settings = {**drawn, **_more_settings(more, drawn.get("mode") == "sync"), **scenario.settings}
+    swaps = random.Random(stream_seed(seed, "everything", "swap"))
+    sync = drawn.get("mode") == "sync"
+    settings = {**drawn, **_more_settings(more, sync), **_swap_settings(swaps), **scenario.settings}
     return replace(
         scenario,
         seed=seed,
@@ -111,6 +115,13 @@ def _settings(rng: random.Random) -> dict[str, Any]:
 def _more_settings(rng: random.Random, sync: bool) -> dict[str, Any]:
     drawn = {"hub.checkpoint_every": rng.choice((1, 10, 50)), "training.rate_fair": rng.random() < 0.3}
     return {"hub.checkpoint_every": drawn["hub.checkpoint_every"]} if sync else drawn
+
+
+def _swap_settings(rng: random.Random) -> dict[str, Any]:
+    return {
+        "training.swap": rng.choice(("off", round(rng.uniform(*SWAP_EPOCHS), 2))),
+        "training.swap_optimizer": rng.choice(get_args(SwapOptimizer)),
+    }
 
 
 def _more_faults(rng: random.Random, heal: int) -> list[Fault]:

@@ -156,7 +156,7 @@ class ToyNode:
         self._node, self._shard, self._disk = node, shard, disk
         self._saved = disk.saved
         self._run_id = ""
-        self._name: tuple[DiscriminatorId, int] = (DiscriminatorId(""), 0)
+        self.name: tuple[DiscriminatorId, int] = (DiscriminatorId(""), 0)
         self.state: ToyDiscriminator | None = None
 
     def do(self, job: NodeJob) -> NodeResult:
@@ -185,12 +185,12 @@ class ToyNode:
             self.state = ToyDiscriminator(job.terms, self._node)
             if not job.fresh:
                 assert self._saved is not None
-                self._name = (self._saved.held.discriminator_id, self._saved.held.hop)
+                self.name = (self._saved.held.discriminator_id, self._saved.held.hop)
                 self.state.load(self._saved)
         self._saved = None
         if job.fresh:
-            self._name = name
-        elif self._name != name:
+            self.name = name
+        elif self.name != name:
             self._install(name)
         return Prepared(self._held())
 
@@ -209,7 +209,7 @@ class ToyNode:
         spare = next(one for one in spares if (one.held.discriminator_id, one.held.hop) == name)
         self._disk.slots[BACKUP] = self.state.saved(self._run_id, self._held())
         self.state.take(spare)
-        self._name = name
+        self.name = name
         self._save()
         return Moved(self._held(), self._disk.spares)
 
@@ -228,4 +228,4 @@ class ToyNode:
 
     def _held(self) -> HeldDiscriminator:
         assert self.state is not None
-        return HeldDiscriminator(*self._name, ARCHITECTURE, self.state.tasks)
+        return HeldDiscriminator(*self.name, ARCHITECTURE, self.state.tasks)

@@ -200,7 +200,7 @@ def everybody_is_soon_dead() -> Any:
 @caught_by("one_owner")
 def one_discriminator_for_all() -> Any:
     def one(_: Any) -> Any:
-        return lambda _self, _node, _incarnation, _held: AssignedDiscriminator(DiscriminatorId("d1"), 0, action="init")
+        return lambda *_: AssignedDiscriminator(DiscriminatorId("d1"), 0, action="init")
 
     return broken(Ownership, "assign", one)
 

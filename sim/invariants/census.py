@@ -1,0 +1,62 @@
+"""Where copies of discriminators are: in a process, or on a disk. Looked up in the world itself, not in any core."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from mdgan_edge.actors import Effect, Send
+from mdgan_edge.messages import Commit, DiscriminatorId, NodeId, Welcome
+from sim.invariants.ledger import Ledger
+from sim.invariants.names import Found
+
+if TYPE_CHECKING:
+    from sim.machine import Machine, Process
+    from sim.world import World
+
+Name = tuple[DiscriminatorId, int]
+
+
+class Census:
+    """The register gives a discriminator to a node only if it is there, and takes it away only if it is not."""
+
+    def __init__(self) -> None:
+        self._seen: dict[NodeId, tuple[str, int, Process]] = {}  # what a node was given, found in this process of it
+
+    def greeted(self, world: World, ledger: Ledger, effects: Sequence[Effect]) -> Iterator[Found]:
+        """The hub answers a HELLO; the ledger says what its node owned before that."""
+        for effect in effects:
+            if isinstance(effect, Send) and isinstance(effect.message, Welcome):
+                node, given = effect.to.node, effect.message.discriminator
+                before = ledger.assigned.get(node)
+                owned = {one.discriminator_id for one in world.owners.values() if one.node != node}
+                owned.add(given.discriminator_id)
+                if before is not None and before[0] not in owned and has(world.machines[node], before):
+                    what = f"it has {before[0]}, hop {before[1]}, which nobody owns any more"
+                    yield "discriminator_not_lost", node, what
+
+    def committed(self, world: World, node: NodeId, commit: Commit) -> Iterator[Found]:
+        """The hub says COMMIT."""
+        machine = world.machines[node]
+        if not machine.gone and not has(machine, (commit.discriminator_id, commit.hop)):
+            what = f"it was given {commit.discriminator_id}, hop {commit.hop}, and has no copy"
+            yield "discriminator_not_lost", node, what
+
+    def look(self, machine: Machine, ledger: Ledger) -> Iterator[Found]:
+        """Once a second, at a healthy node: what it owns and once had, it still has."""
+        name, process = ledger.assigned.get(machine.name), machine.process
+        if name is None or process is None:
+            return
+        if has(machine, name):
+            self._seen[machine.name] = (*name, process)
+        elif self._seen.get(machine.name) == (*name, process):
+            yield "discriminator_not_lost", machine.name, f"it had {name[0]}, hop {name[1]}, and no copy is left"
+
+
+def has(machine: Machine, name: tuple[str, int]) -> bool:
+    """Whether a copy is in the machine's process, or on its disk: held, in the shadow slot, or as a backup."""
+    trainer: Any = machine.process.trainer if machine.process is not None else None
+    if trainer is not None and trainer.name == name:
+        return True
+    kept = (machine.disk.held, *machine.disk.spares)
+    return any(one is not None and (one.discriminator_id, one.hop) == name for one in kept)
