@@ -179,7 +179,8 @@ class NodeCore:
                 return [Note("malformed", f"{type(message).__name__} is not for a node", level="warning")]
 
     def _welcomed(self, header: Header, welcome: Welcome) -> list[Effect]:
-        if self.phase in (Phase.LEAVING, Phase.OVER) or self._is_old(header, welcome):
+        old = welcome.run_id == self.run_id and greeting.is_old(header, self._header)
+        if self.phase in (Phase.LEAVING, Phase.OVER) or old:
             return []
         if misfit := greeting.misfit(self.facts, welcome.terms.model):
             return self._over(ExitCode.CONFIGURATION, misfit, "failed")
@@ -199,11 +200,6 @@ class NodeCore:
             return [note]
         self._preparing = job
         return [note, Run(job)]
-
-    def _is_old(self, header: Header, welcome: Welcome) -> bool:
-        """Whether it was said before the one that counts: what it says of the discriminator may hold no more."""
-        known = self._header
-        return welcome.run_id == self.run_id and header.epoch == known.epoch and header.session <= known.session
 
     def _task(self, task: Task) -> list[Effect]:
         assert self.welcome is not None
@@ -309,12 +305,8 @@ class NodeCore:
         return self.held if self.phase is Phase.SERVING and self._preparing is None else None
 
     def _act(self, acts: list[Act], now: Nanos) -> list[Effect]:
-        return [self._carried_out(act, now) for act in acts]
-
-    def _carried_out(self, act: Act, now: Nanos) -> Effect:
-        if isinstance(act, Note):
-            return act
-        return Run(act) if isinstance(act, SwapJob) else self._send(act, now)
+        told = [act if isinstance(act, Note | SwapJob) else self._send(act, now) for act in acts]
+        return [Run(one) if isinstance(one, SwapJob) else one for one in told]
 
     # --- leaving --------------------------------------------------------------------------------------------------
 

@@ -40,7 +40,9 @@ def first_caught(seeds: int, swapping: bool, by: str | None = None) -> int | Non
 @pytest.mark.parametrize(("mutant", "invariant"), MUTANTS.items(), ids=lambda it: getattr(it, "__name__", it))
 def test_a_planted_defect_is_caught_within_fifty_seeds(mutant: Mutant, invariant: str) -> None:
     with mutant():
-        assert first_caught(SEEDS, mutant.__module__ == swaps.__name__, invariant) is not None, f"{invariant} does not see that {mutant.__name__}"
+        assert first_caught(SEEDS, mutant.__module__ == swaps.__name__, invariant) is not None, (
+            f"{invariant} does not see that {mutant.__name__}"
+        )
 
 
 @pytest.mark.parametrize("swapping", [False, True])
