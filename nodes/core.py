@@ -184,7 +184,8 @@ class NodeCore:
                 return [Note("malformed", f"{type(message).__name__} is not for a node", level="warning")]
 
     def _welcomed(self, header: Header, welcome: Welcome) -> list[Effect]:
-        if self.phase in (Phase.LEAVING, Phase.OVER) or self._is_old(header, welcome):
+        old = welcome.run_id == self.run_id and greeting.is_old(header, self._header)
+        if self.phase in (Phase.LEAVING, Phase.OVER) or old:
             return []
         if misfit := greeting.misfit(self.facts, welcome.terms.model):
             return self._over(ExitCode.CONFIGURATION, misfit, "failed")
@@ -204,11 +205,6 @@ class NodeCore:
             return [note]
         self._preparing = job
         return [note, Run(job)]
-
-    def _is_old(self, header: Header, welcome: Welcome) -> bool:
-        """Whether it was said before the one that counts: what it says of the discriminator may hold no more."""
-        known = self._header
-        return welcome.run_id == self.run_id and header.epoch == known.epoch and header.session <= known.session
 
     def _task(self, task: Task) -> list[Effect]:
         assert self.welcome is not None

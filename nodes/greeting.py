@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mdgan_edge.actors import LinkTrouble
+from mdgan_edge.actors import Header, LinkTrouble
 from mdgan_edge.errors import ExitCode
 from mdgan_edge.messages import (
     PROTOCOL_VERSION,
@@ -66,6 +66,11 @@ def hello(
         spares=spares,
         peer_endpoint=facts.peer_endpoint,
     )
+
+
+def is_old(header: Header, known: Header) -> bool:
+    """Whether a WELCOME comes again, or after a later one: what it says of the discriminator may hold no more."""
+    return header.epoch == known.epoch and header.session <= known.session
 
 
 def has(assigned: AssignedDiscriminator, *mine: HeldDiscriminator | None) -> bool:

@@ -144,7 +144,7 @@ class NodeTrainer:
                 trouble = str(error)
         if trouble is None:
             self._save()  # what is held and what comes are both on disk before anybody hears of it
-            held = HeldDiscriminator(*moved_on(copy), copy.architecture, self.state.tasks)
+            held = HeldDiscriminator(*moved_on(copy), architecture(self.state.module), self.state.tasks)
             self._spares.put(SHADOW, SavedDiscriminator(self._run_id, held, tensors))
         return Shelved(copy, trouble, self._spares.listed(self._run_id))
 

@@ -10,10 +10,10 @@ import pytest
 from broker.ownership import Owner
 from broker.store import DATABASE, RUNS_REMEMBERED, HubStore
 from mdgan_edge.errors import ConfigurationError, DataError
-from mdgan_edge.messages import DiscriminatorId, Incarnation
+from mdgan_edge.messages import DiscriminatorId, Incarnation, NodeId
 from mdgan_edge.wire.keys import generate
 from mdgan_edge.wire.zap import Member, Revoked, Unknown
-from tests.hub_world import ALICE, BOB
+from tests.hub_world import ALICE, BOB, CAROL
 
 KEY, OTHER = generate().public, generate().public
 
@@ -132,15 +132,37 @@ def test_a_name_that_is_not_in_the_register_can_be_neither_drained_nor_removed(s
             use()
 
 
+def owner(node: NodeId, name: str, hop: int) -> Owner:
+    return Owner(node, Incarnation(1), DiscriminatorId(name), hop)
+
+
+def test_two_that_swap_are_remembered_at_once_though_no_discriminator_may_have_two_owners(store: HubStore) -> None:
+    before = (owner(ALICE, "d1-alice", 0), owner(BOB, "d2-bob", 0), owner(CAROL, "d3-carol", 0))
+    store.remember("run-1", before)
+    for first, second in ((0, 1), (1, 0)):
+        swapped = (owner(ALICE, "d2-bob", first + 1), owner(BOB, "d1-alice", first + 1))
+        store.remember("run-1", (swapped[first], swapped[second]))
+        assert store.owners("run-1") == (*swapped, before[2])
+
+
+def test_of_two_that_swap_none_is_remembered_if_one_cannot_be(store: HubStore) -> None:
+    before = (owner(ALICE, "d1-alice", 0), owner(BOB, "d2-bob", 0))
+    store.remember("run-1", before)
+    torn = Owner(BOB, Incarnation(1), DiscriminatorId("d1-alice"), None)  # type: ignore[arg-type]
+    with pytest.raises(DataError):
+        store.remember("run-1", (owner(ALICE, "d2-bob", 1), torn))
+    assert store.owners("run-1") == before
+
+
 def test_owners_are_remembered_by_run_and_of_the_last_few_runs_only(store: HubStore) -> None:
-    def owner(hop: int) -> Owner:
-        return Owner(ALICE, Incarnation(1), DiscriminatorId("d1-alice"), hop)
+    def alices(hop: int) -> tuple[Owner, ...]:
+        return (owner(ALICE, "d1-alice", hop),)
 
     for run in range(RUNS_REMEMBERED + 2):
-        store.remember(f"run-{run}", (owner(run),))
-    store.remember("run-1", (owner(99),))  # the one last written to
-    assert store.owners("run-0") == (owner(0),)
+        store.remember(f"run-{run}", alices(run))
+    store.remember("run-1", alices(99))  # the one last written to
+    assert store.owners("run-0") == alices(0)
     assert store.owners("new") == ()
     known = [run for run in range(RUNS_REMEMBERED + 2) if store.owners(f"run-{run}")]
     assert known == [1, *range(3, RUNS_REMEMBERED + 2)]
-    assert store.owners("run-1") == (owner(99),)
+    assert store.owners("run-1") == alices(99)

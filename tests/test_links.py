@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from mdgan_edge.wire.parts import PART_BYTES
 from sim.chance import draw, stream
-from sim.links import Fate, Line, Way, overlay
+from sim.links import Fate, Lane, Line, Way, overlay
 from sim.scenario.distributions import Constant, Pareto, Uniform
 from sim.scenario.quantities import BitRate, ByteCount, Duration
 from sim.scenario.values import Burst, LinkTerms
@@ -90,6 +91,38 @@ def test_a_rate_makes_messages_wait_for_each_other() -> None:
 def test_what_does_not_fit_the_queue_is_dropped() -> None:
     one = way(rate=BitRate(8_000_000), queue=ByteCount(1_500_000))
     assert [one.carry(1_000_000, 0) for _ in range(4)][2:] == ["queue full", "queue full"]
+
+
+MBIT = BitRate(8_000_000)  # a second for a megabyte
+
+
+def test_everything_passes_a_copy_and_what_passes_holds_it_up() -> None:
+    alone, passed = way(rate=MBIT), way(rate=MBIT)
+    assert alone.carry(4_000_000, 0, Lane.BULK) == passed.carry(4_000_000, 0, Lane.BULK) == 4 * S + 10 * MS
+    part = PART_BYTES * 1000  # one part of the copy is on the line already, in nanoseconds at 8 Mbit/s
+    assert passed.carry(1_000_000, 0, Lane.USUAL) == part + S + 10 * MS
+    assert passed.carry(100, 0, Lane.HEARTBEAT) == pytest.approx(part + 10 * MS, abs=MS)
+    assert alone.carry(1_000_000, 4 * S, Lane.BULK) == 5 * S + 10 * MS
+    assert passed.carry(1_000_000, 4 * S, Lane.BULK) == 6 * S + 10 * MS
+
+
+def test_a_heartbeat_waits_for_one_part_of_a_large_message_and_no_longer() -> None:
+    one = way(rate=MBIT)
+    one.carry(4_000_000, 0, Lane.USUAL)
+    assert one.carry(100, 0, Lane.HEARTBEAT) == pytest.approx(PART_BYTES * 1000 + 10 * MS, abs=MS)
+
+
+def test_copies_wait_for_each_other_and_for_what_was_there_before() -> None:
+    one = way(rate=MBIT)
+    one.carry(1_000_000, 0, Lane.USUAL)
+    assert [one.carry(1_000_000, 0, Lane.BULK) for _ in range(2)] == [2 * S + 10 * MS, 3 * S + 10 * MS]
+
+
+def test_a_copy_does_not_hold_back_what_comes_behind_it_on_a_free_line() -> None:
+    one = way(latency=Uniform(Duration(0), Duration(50 * MS)), reorder=0.0, loss=1e-12)
+    usual = [one.carry(100, at * MS, Lane.BULK if at % 5 == 0 else Lane.USUAL) for at in range(500)]
+    arrivals = [fate for at, fate in enumerate(usual) if at % 5]
+    assert all(earlier <= later for earlier, later in pairwise(times(arrivals)))
 
 
 def test_ways_share_the_hubs_port() -> None:

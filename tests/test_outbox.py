@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import pytest
 import zmq
 import zmq.utils.z85
 
@@ -13,8 +14,10 @@ from mdgan_edge.actors import (
 )
 from mdgan_edge.messages import (
     Bye,
+    Copy,
     Message,
     Ping,
+    Prepared,
     Task,
     Welcome,
 )
@@ -56,6 +59,33 @@ def test_a_heartbeat_passes_work_but_no_greeting_and_no_farewell() -> None:
         outbox.offer(outgoing(slow))
         outbox.offer(outgoing(Ping))
         assert drained(outbox) == expected
+
+
+@pytest.mark.parametrize("other", [Welcome, Bye, Task, Ping, Prepared])
+def test_everything_passes_a_copy_also_between_its_parts(other: type[Message]) -> None:
+    outbox, before = Outbox(), Wire(2)
+    outbox.offer(outgoing(Copy, 3 * PART_BYTES))
+    assert outbox.pump(before.transmit, lambda *_: None) is Outcome.FULL
+    outbox.offer(outgoing(other))
+    assert drained(outbox) == [other.__name__, "Copy"]
+
+
+def test_copies_leave_one_after_the_other_and_count_as_all_else_against_the_bounds() -> None:
+    outbox = Outbox(messages_max=3, bytes_max=1000)
+    assert [outbox.offer(outgoing(Copy, 400)) for _ in range(3)] == [True, True, False]
+    assert outbox.offer(outgoing(Task))
+    assert drained(outbox) == ["Task", "Copy", "Copy"]
+    assert [outbox.offer(outgoing(Copy)) for _ in range(4)] == [True, True, True, False]
+
+
+def test_a_copy_half_sent_starts_again_after_a_rewind() -> None:
+    outbox, before, after = Outbox(), Wire(2), Wire(99)
+    outbox.offer(outgoing(Copy, 3 * PART_BYTES))
+    outbox.pump(before.transmit, lambda *_: None)
+    outbox.rewind()
+    outbox.pump(after.transmit, lambda *_: None)
+    assert after.taken[:2] == before.taken
+    assert len(after.taken) == 4
 
 
 def test_an_outbox_is_bounded_in_messages_and_in_bytes() -> None:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from broker.ownership import Ownership
+from broker.ownership import Owner, Ownership
 from mdgan_edge.messages import AssignedDiscriminator, DiscriminatorId, HeldDiscriminator, Incarnation, NodeId
 from tests.hub_world import ALICE, BOB, CAROL
 
@@ -45,6 +45,67 @@ def test_a_lost_discriminator_is_replaced_by_a_new_identity(held: HeldDiscrimina
     assert reborn == AssignedDiscriminator(DiscriminatorId("d2-alice"), 0, "init")
     assert ownership.owns(ALICE, reborn.discriminator_id, 0)
     assert not ownership.owns(ALICE, FIRST.discriminator_id, 0)
+
+
+def swapped() -> Ownership:
+    """Alice owns bob's, and bob hers."""
+    ownership = begun()
+    ownership.assign(BOB, Incarnation(1), None)
+    assert ownership.swap(ALICE, BOB) == (
+        Owner(ALICE, Incarnation(1), DiscriminatorId("d2-bob"), 1),
+        Owner(BOB, Incarnation(1), FIRST.discriminator_id, 1),
+    )
+    return ownership
+
+
+BOBS = replace(HELD, discriminator_id=DiscriminatorId("d2-bob"), hop=1)
+
+
+def test_those_that_swap_own_the_others_from_then_on_and_no_more_their_own() -> None:
+    ownership = swapped()
+    assert ownership.owns(ALICE, BOBS.discriminator_id, 1)
+    assert ownership.owns(BOB, FIRST.discriminator_id, 1)
+    assert not any(ownership.owns(node, FIRST.discriminator_id, 0) for node in (ALICE, BOB))
+
+
+@pytest.mark.parametrize("incarnation", [1, 2])
+def test_who_has_what_it_owns_beside_what_it_holds_is_told_to_install_it(incarnation: int) -> None:
+    told = swapped().assign(ALICE, Incarnation(incarnation), HELD, (BOBS, HELD))
+    assert told == AssignedDiscriminator(BOBS.discriminator_id, 1, "install")
+
+
+def test_a_spare_that_is_not_owned_is_not_given_back() -> None:
+    told = swapped().assign(ALICE, Incarnation(2), None, (HELD, replace(BOBS, hop=2)))
+    assert told == AssignedDiscriminator(DiscriminatorId("d3-alice"), 0, "init")
+
+
+def test_an_old_greeting_of_a_start_that_has_swapped_since_changes_no_owner() -> None:
+    ownership = swapped()
+    assert ownership.assign(ALICE, Incarnation(1), None) == AssignedDiscriminator(BOBS.discriminator_id, 1, "install")
+    assert ownership.owns(ALICE, BOBS.discriminator_id, 1)
+
+
+def test_owners_that_were_on_record_own_the_same_after_a_restart() -> None:
+    before = swapped()
+    owners = [owner for node in (ALICE, BOB) if (owner := before.owner(node)) is not None]
+    after = Ownership("arch", owners)
+    assert [after.owner(node) for node in (ALICE, BOB)] == owners
+    assert after.assign(CAROL, Incarnation(1), None).discriminator_id == "d3-carol"
+
+
+SWAPS = st.lists(st.permutations([ALICE, BOB, CAROL]), max_size=20)
+
+
+@given(SWAPS)
+def test_swaps_only_move_discriminators_around(swaps: list[list[NodeId]]) -> None:
+    ownership = Ownership("arch")
+    nodes = (ALICE, BOB, CAROL)
+    born = {ownership.assign(node, Incarnation(1), None).discriminator_id for node in nodes}
+    for one, other, _ in swaps:
+        ownership.swap(one, other)
+    owned = [name for node in nodes if (name := ownership.owned(node)) is not None]
+    assert {name for name, _ in owned} == born
+    assert sum(hop for _, hop in owned) == 2 * len(swaps)
 
 
 def test_a_stranger_owns_nothing() -> None:

@@ -31,6 +31,8 @@ def unpack(like: Mapping[str, torch.Tensor], numbers: Tensor, counters: Tensor |
         INTEGER: torch.empty(0, dtype=INTEGER) if counters is None else to_torch(counters),
     }
     wanted = {dtype: sum(value.numel() for value in like.values() if value.dtype == dtype) for dtype in rows}
+    if any(row.dtype != dtype for dtype, row in rows.items()):
+        raise ValueError("it has numbers of another kind")
     if any(row.shape != (wanted[dtype],) for dtype, row in rows.items()):
         raise ValueError("it has another number of parameters")
     if not bool(torch.isfinite(rows[FLOAT]).all()):
