@@ -24,6 +24,7 @@ from mdgan_edge.messages import (
     Incarnation,
     Installed,
     Message,
+    Neighbour,
     NodeId,
     Peers,
     Prepared,
@@ -86,7 +87,7 @@ def test_once_both_are_prepared_the_owners_are_on_record_before_anybody_is_told(
     world = half_done()
     headers = {node: world.header(node) for node in (ALICE, BOB)}
     commits = [Send(world.member(node).peer, said, headers[node]) for node, said in ((ALICE, TO_ALICE), (BOB, TO_BOB))]
-    facts = {"swap_id": SWAP, "nodes": [ALICE, BOB], "given": [A, B]}
+    facts = {"swap_id": SWAP, "version": 0, "nodes": [ALICE, BOB], "given": [A, B], "direct": False}
     note = Note("swap_committed", "both were prepared", facts)
     assert world.say(BOB, BY_BOB) == [Persist(OWNERS), *commits, note]
     assert owned(world, ALICE, BOB) == [(B, 1), (A, 1)]
@@ -302,7 +303,8 @@ def test_what_was_not_on_record_before_a_restart_is_void_after_it() -> None:
 
 def test_a_node_is_told_of_eight_live_nodes_at_most_and_never_of_itself() -> None:
     world = training_world(*EIGHT, ALICE, BOB, quorum="all", step_timeout_s=0.0)
-    views = [sent(world.say(ALICE, Seek()), Peers)[0][1].nodes for _ in range(20)]
+    told = [sent(world.say(ALICE, Seek()), Peers)[0][1].nodes for _ in range(20)]
+    views = [tuple(one.node for one in nodes) for nodes in told]
     assert all(len(set(nodes)) == len(nodes) == VIEW_SIZE for nodes in views)
     assert all(ALICE not in nodes for nodes in views)
     assert set().union(*views) == {*EIGHT, BOB}
@@ -345,7 +347,7 @@ def test_who_is_not_there_is_said_to_be_gone(to: NodeId) -> None:
     assert world.say(ALICE, Accept(SWAP, ALICE, to, A, 0)) == []
 
 
-@pytest.mark.parametrize("message", [TO_ALICE, Abort(SWAP), Peers((BOB,))])
+@pytest.mark.parametrize("message", [TO_ALICE, Abort(SWAP), Peers((Neighbour(BOB),))])
 def test_what_only_a_hub_says_is_malformed_at_a_hub_and_changes_nothing(message: Message) -> None:
     world = half_done()
     (note,) = world.say(BOB, message)

@@ -6,7 +6,7 @@ import pytest
 from msgspec.structs import replace
 
 from mdgan_edge.actors import Header, JobDone, Note, Run, Send
-from mdgan_edge.messages import AssignedDiscriminator, Hello, Installed, Message, Peers, Seek
+from mdgan_edge.messages import AssignedDiscriminator, Hello, Installed, Message, Neighbour, Peers, Seek
 from nodes.jobs import Install, Moved, Offer, Prepare, Prepared, Shelve, Shelved
 from nodes.swapping import ASK_AGAIN_S
 from tests.node_world import HELD, NEXT_HEADER, TERMS, WELCOME, Node, send, serving, task, trained
@@ -28,7 +28,7 @@ def swapping_node() -> Node:
 
 def prepared_node() -> Node:
     node = swapping_node()
-    assert node.hear(Peers((BOB,))) == [send(PROPOSE)]
+    assert node.hear(Peers(tuple(map(Neighbour, (BOB,))))) == [send(PROPOSE)]
     assert node.hear(ACCEPT) == [Run(Offer(SWAP))]
     assert node.take(JobDone(Offer(SWAP), OFFERED)) == [send(MINE)]
     assert node.hear(COPY) == [Run(Shelve(COPY))]

@@ -13,10 +13,12 @@ from mdgan_edge.messages import (
     Copy,
     Decline,
     DiscriminatorId,
+    GivenUp,
     HeldDiscriminator,
     Incarnation,
     Installed,
     Message,
+    Neighbour,
     NodeId,
     Peers,
     Prepared,
@@ -26,7 +28,7 @@ from mdgan_edge.messages import (
     Tensor,
 )
 from nodes.jobs import Install, Offer, Offered, Shelve, Shelved
-from nodes.swapping import ANSWER_S, ASK_AGAIN_S, COPY_S, TRIES_MAX, Act, Stage, Swapping
+from nodes.swapping import ANSWER_S, ASK_AGAIN_S, COPY_S, ROUNDS_MAX, TRIES_MAX, Act, Stage, Swapping
 from tests.node_world import HELD, TERMS
 
 ANN, BOB, CAROL = NodeId("ann"), NodeId("bob"), NodeId("carol")
@@ -45,7 +47,9 @@ MINE = Copy(SWAP, ANN, BOB, HELD.discriminator_id, HELD.hop, HELD.architecture, 
 PREPARED = Prepared(SWAP, BOB, HELD.discriminator_id, HELD.hop, BOBS.discriminator_id, BOBS.hop)
 COMMIT = Commit(SWAP, GIVEN.discriminator_id, GIVEN.hop)
 THEIRS = Propose(ASKED, BOB, ANN, BOBS.discriminator_id, BOBS.hop, BOBS.architecture)
-SWAPPED = Note("swapped", "the hub has put it on record", {"discriminator": "d2-bob", "hop": 4, "from": BOB})
+SWAPPED = Note(
+    "swapped", "the hub has put it on record", {"discriminator": "d2-bob", "hop": 4, "from": BOB, "direct": False}
+)
 
 
 class Side:
@@ -81,7 +85,7 @@ def seeking() -> Side:
 
 def asking(*peers: NodeId) -> Side:
     side = seeking()
-    (proposed,) = side.hear(Peers(peers or (BOB,)))
+    (proposed,) = side.hear(Peers(tuple(map(Neighbour, peers or (BOB,)))))
     assert isinstance(proposed, Propose)
     return side
 
@@ -114,11 +118,11 @@ def test_where_swaps_are_off_none_is_ever_due() -> None:
 
 
 def test_one_of_the_peers_that_the_hub_names_is_asked() -> None:
-    assert seeking().hear(Peers((BOB,))) == [PROPOSE]
+    assert seeking().hear(Peers(tuple(map(Neighbour, (BOB,))))) == [PROPOSE]
 
 
 def test_peers_that_nobody_asked_for_are_passed_over() -> None:
-    assert Side().hear(Peers((BOB,))) == []
+    assert Side().hear(Peers(tuple(map(Neighbour, (BOB,))))) == []
 
 
 def test_who_declines_is_not_waited_for_and_not_asked_again() -> None:
@@ -131,20 +135,21 @@ def test_who_declines_is_not_waited_for_and_not_asked_again() -> None:
     assert again.swap_id != first
 
 
-def test_after_three_tries_the_next_turn_is_waited_for() -> None:
-    side = asking(BOB, CAROL, NodeId("dave"), NodeId("eve"))
-    answers = [side.wait(ANSWER_S) for _ in range(TRIES_MAX)]
-    assert [[type(one) for one in acts] for acts in answers] == [[Propose], [Propose], []]
-    assert side.swapping.stage is None
-    assert side.wait(100) == []
-    assert side.train() == [Seek()]
-
-
-def test_a_hub_that_names_nobody_in_time_is_asked_again_at_the_next_turn() -> None:
+def test_after_three_tries_others_are_asked_for_and_after_some_rounds_the_next_turn_is_waited_for() -> None:
     side = seeking()
-    assert side.wait(ANSWER_S) == []
-    assert side.swapping.stage is None
+    for last in (False,) * (ROUNDS_MAX - 1) + (True,):
+        side.hear(Peers(tuple(map(Neighbour, (BOB, CAROL, NodeId("dave"), NodeId("eve"))))))
+        answers = [side.wait(ANSWER_S) for _ in range(TRIES_MAX)]
+        said = [[type(one) for one in acts] for acts in answers]
+        assert said == [[Propose], [Propose], [GivenUp] if last else []]
+        assert side.swapping.stage is (None if last else Stage.PAUSING)
+        assert side.wait(100) == ([] if last else [Seek()])
     assert side.train() == [Seek()]
+
+
+def test_a_hub_that_names_nobody_in_time_is_asked_again() -> None:
+    side = seeking()
+    assert side.wait(ANSWER_S) == [Seek()]
 
 
 def test_no_two_proposals_bear_the_same_name_over_all_starts() -> None:
@@ -155,9 +160,9 @@ def test_no_two_proposals_bear_the_same_name_over_all_starts() -> None:
         for _ in range(2):
             swapping.trained()
             swapping.act(HELD, START)
-            swapping.received(Peers((BOB,)), HELD, START)
+            swapping.received(Peers(tuple(map(Neighbour, (BOB,)))), HELD, START)
             names.append(swapping.swap_id)
-            swapping.received(Decline(swapping.swap_id, BOB, ANN, "busy"), HELD, START)
+            swapping.welcomed(replace(TERMS, swap_epochs=0.1))
     assert len(set(names)) == len(names)
 
 
@@ -219,15 +224,15 @@ def test_a_copy_of_somebody_else_or_of_another_swap_is_passed_over(forged: Copy)
 def test_a_bad_copy_is_said_to_be_bad_and_the_swap_is_over() -> None:
     side = giving()
     side.hear(COPY)
-    bad, decline = side.shelve(trouble="its digest is another")
+    bad, decline, over = side.shelve(trouble="its digest is another")
     assert bad == Note("bad_copy", "its digest is another", {"from": BOB}, "warning")
-    assert decline == Decline(SWAP, ANN, BOB, "bad")
+    assert (decline, over) == (Decline(SWAP, ANN, BOB, "bad"), GivenUp())
     assert side.swapping.stage is None
 
 
 def test_a_copy_that_does_not_come_in_time_ends_the_swap_and_late_it_is_passed_over() -> None:
     side = giving()
-    assert side.wait(COPY_S) == []
+    assert side.wait(COPY_S) == [GivenUp()]
     assert side.swapping.stage is None
     assert side.hear(COPY) == []
 
@@ -244,7 +249,13 @@ def test_what_was_shelved_after_the_swap_was_given_up_is_not_told() -> None:
 
 def test_nothing_but_commit_makes_a_node_install() -> None:
     side = prepared()
-    deaf: list[Message] = [ACCEPT, COPY, Decline(SWAP, BOB, ANN, "bad"), Peers((CAROL,)), Abort(SwapId("other"))]
+    deaf: list[Message] = [
+        ACCEPT,
+        COPY,
+        Decline(SWAP, BOB, ANN, "bad"),
+        Peers(tuple(map(Neighbour, (CAROL,)))),
+        Abort(SwapId("other")),
+    ]
     assert [side.hear(message) for message in deaf] == [[]] * len(deaf)
     assert side.swapping.stage is Stage.PREPARED
     assert side.hear(COMMIT) == [Install(GIVEN.discriminator_id, GIVEN.hop)]
@@ -275,7 +286,7 @@ def test_commit_said_again_while_installing_asks_for_nothing_and_afterwards_is_a
 
 def test_after_abort_the_node_is_free_and_keeps_what_it_has() -> None:
     side = prepared()
-    assert side.hear(Abort(SWAP)) == []
+    assert side.hear(Abort(SWAP)) == [GivenUp()]
     assert side.swapping.stage is None
     assert side.hear(COMMIT) == []
 
