@@ -14,6 +14,7 @@ from mdgan_edge.messages import (
     Abort,
     Bye,
     Commit,
+    Error,
     Feedback,
     Hello,
     NodeId,
@@ -258,7 +259,9 @@ class Checks:
             return
         if world.hub.local(world.now) < member.quarantined_until:
             return
-        sent = (effect.message for effect in effects if isinstance(effect, Send))
+        sent = [effect.message for effect in effects if isinstance(effect, Send)]
+        if any(isinstance(one, Error) for one in sent):
+            return  # it has said goodbye
         receipts = [one for one in sent if isinstance(one, Receipt) and one.task_id == message.task_id]
         if all(receipt.verdict is Verdict.MERGED for receipt in receipts):  # what comes in time is in time for a step
             self._found(world, sessions.admitted(self._ledger, node, message))
