@@ -67,6 +67,7 @@ class Swapping:
         self._theirs: Propose | Accept | None = None  # what the partner said it would give
         self._early: Copy | None = None  # came before what it belongs to was settled
         self._prepared: Prepared | None = None
+        self._at_work: set[type[SwapJob]] = set()  # what the trainer has in hand: one of each at most
         self.done: dict[str, int] = {}  # how swaps ended here
 
     @property
@@ -123,7 +124,7 @@ class Swapping:
             return []  # said twice
         if asked.architecture != held.architecture:
             return [Decline(asked.swap_id, self._node, asked.sender, "bad")]
-        if self.stage is not None:
+        if self.stage is not None or self._at_work:
             return [self._busy(asked)]
         self._open(asked.swap_id, asked.sender)
         self._theirs = asked
@@ -136,6 +137,7 @@ class Swapping:
     def _give(self, now: Nanos) -> list[Act]:
         self.stage, self.deadline = Stage.GIVING, Nanos(now + nanos(COPY_S))
         early, self._early = self._early, None
+        self._at_work.add(Offer)
         return [Offer(self.swap_id), *([] if early is None else self._copied(early))]
 
     def _copied(self, copy: Copy) -> list[Act]:
@@ -145,6 +147,9 @@ class Swapping:
         assert self._theirs is not None
         if (copy.discriminator_id, copy.hop) != (self._theirs.discriminator_id, self._theirs.hop):
             return []
+        if Shelve in self._at_work:
+            return []  # it came twice
+        self._at_work.add(Shelve)
         return [Shelve(copy)]
 
     def _commit(self, commit: Commit, held: HeldDiscriminator) -> list[Act]:
@@ -159,6 +164,7 @@ class Swapping:
 
     def offered(self, offered: Offered, held: HeldDiscriminator) -> list[Act]:
         """The node's own copy is made."""
+        self._at_work.discard(Offer)
         if offered.swap_id != self.swap_id or self.stage is not Stage.GIVING:
             return []
         return [copy_of(offered, self._node, self._partner, held)]
@@ -166,6 +172,7 @@ class Swapping:
     def shelved(self, shelved: Shelved, held: HeldDiscriminator, now: Nanos) -> list[Act]:
         """The other's copy is in the shadow slot, or was no good."""
         copy = shelved.copy
+        self._at_work.discard(Shelve)
         if copy.swap_id != self.swap_id or self.stage is not Stage.GIVING:
             return []
         if shelved.trouble is not None:
@@ -191,7 +198,8 @@ class Swapping:
     def act(self, held: HeldDiscriminator, now: Nanos) -> list[Act]:
         """What is due: a swap, the next try, giving up, asking the hub again."""
         if self.stage is None:
-            return self._seek(now) if self.period and self._tasks >= self.period else []
+            due = self.period and self._tasks >= self.period and not self._at_work
+            return self._seek(now) if due else []
         if self.deadline is None or now < self.deadline:
             return []
         match self.stage:
