@@ -152,6 +152,8 @@ class Swaps:
         half = self._halves.get(said.swap_id)
         if half is not None and half.node == member.node:
             return []
+        if half is not None and half.said.partner != member.node:
+            return self._abort(member, said.swap_id)  # a third one: it can spoil nothing
         why = self._objection(member, said, mine, half)
         if why == NOT_THE_OWNER and half is None:
             return []  # it may be on record, and long over: nobody waits for an answer

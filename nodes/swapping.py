@@ -82,10 +82,10 @@ class Swapping:
         self._partner = NodeId("")
         self._by = HUB  # where what is meant for the partner goes: to the hub, or to itself
         self._called: Neighbour | None = None  # if this node has called it
-        self._offering = False  # the copy is being made
         self._theirs: Propose | Accept | None = None  # what the partner said it would give
         self._early: Copy | None = None  # came before what it belongs to was settled
         self._prepared: Prepared | None = None
+        self._at_work: set[type[SwapJob]] = set()  # what the trainer has in hand: one of each at most
         self.done: dict[str, int] = {}  # how swaps ended here
 
     @property
@@ -147,7 +147,7 @@ class Swapping:
             return self._asked_again(held, now, by)
         if asked.architecture != held.architecture:
             return [_say(Decline(asked.swap_id, self._node, asked.sender, "bad"), by)]
-        if self.stage not in FREE:
+        if self.stage not in FREE or self._at_work:
             return [_say(self._busy(asked), by)]
         self._open(asked.swap_id, asked.sender)
         self._theirs, self._by = asked, by
@@ -169,8 +169,8 @@ class Swapping:
     def _give(self, now: Nanos) -> list[Act]:
         self.stage, self.deadline = Stage.GIVING, Nanos(now + nanos(COPY_S))
         early, self._early = self._early, None
-        offer = [] if self._offering else [Offer(self.swap_id)]
-        self._offering = True
+        offer = [] if Offer in self._at_work else [Offer(self.swap_id)]
+        self._at_work.add(Offer)
         return [*offer, *([] if early is None else self._copied(early))]
 
     def _copied(self, copy: Copy) -> list[Act]:
@@ -180,6 +180,9 @@ class Swapping:
         assert self._theirs is not None
         if (copy.discriminator_id, copy.hop) != (self._theirs.discriminator_id, self._theirs.hop):
             return []
+        if Shelve in self._at_work:
+            return []  # it came twice
+        self._at_work.add(Shelve)
         return [Shelve(copy)]
 
     def _commit(self, commit: Commit, held: HeldDiscriminator) -> list[Act]:
@@ -194,14 +197,15 @@ class Swapping:
 
     def offered(self, offered: Offered, held: HeldDiscriminator) -> list[Act]:
         """The node's own copy is made."""
+        self._at_work.discard(Offer)
         if offered.swap_id != self.swap_id or self.stage is not Stage.GIVING:
             return []
-        self._offering = False
         return [_say(copy_of(offered, self._node, self._partner, held), self._by)]
 
     def shelved(self, shelved: Shelved, held: HeldDiscriminator, now: Nanos) -> list[Act]:
         """The other's copy is in the shadow slot, or was no good."""
         copy = shelved.copy
+        self._at_work.discard(Shelve)
         if copy.swap_id != self.swap_id or self.stage is not Stage.GIVING:
             return []
         if shelved.trouble is not None:
@@ -230,7 +234,8 @@ class Swapping:
         if held is None:
             return []
         if self.stage is None:
-            return self._begin(now) if self.period and self._tasks >= self.period else []
+            due = self.period and self._tasks >= self.period and not self._at_work
+            return self._begin(now) if due else []
         if self.deadline is None or now < self.deadline:
             return []
         match self.stage:
@@ -286,7 +291,7 @@ class Swapping:
     def _open(self, swap_id: SwapId, partner: NodeId) -> None:
         self.swap_id, self._partner = swap_id, partner
         self._theirs = self._early = self._prepared = None
-        self._by, self._called, self._offering = HUB, None, False
+        self._by, self._called = HUB, None
 
     def _close(self, how: str) -> list[Act]:
         self.done[how] = self.done.get(how, 0) + 1

@@ -91,6 +91,16 @@ def test_with_real_images_a_node_that_sends_its_own_is_caught_and_a_true_one_is_
     assert (violation.invariant, violation.what) == ("samples_stay", "sample 0 of its feedback is a private one")
 
 
+def test_with_real_networks_and_disks_discriminators_move_and_none_is_lost_in_bad_weather() -> None:
+    settings = {"training.steps": 60, "training.batch_size": 4, "model.name": "mlp", "hub.data": "none"}
+    plan = plan_run(replace(find_scenario("churn"), nodes=5), 1, "full", {**settings, "training.swap": 0.05})
+    run = play(plan)
+    assert_nothing_violated(run)
+    seen = run.checks.sometimes
+    assert seen["swapped"]
+    assert seen["spare_installed"]
+
+
 SKEWED = {
     "mode": "async",
     "training.steps": 12,

@@ -124,12 +124,12 @@ def test_two_that_do_not_say_the_same_of_a_swap_have_none(changes: dict[str, Any
     assert owned(world, ALICE, BOB, CAROL) == [(A, 0), (B, 0), (C, 0)]
 
 
-def test_a_third_that_says_it_is_prepared_for_the_swap_of_two_makes_it_void_and_gets_nothing() -> None:
+def test_a_third_that_says_it_is_prepared_for_the_swap_of_two_gets_nothing_and_spoils_nothing() -> None:
     world = half_done()
-    effects = world.say(CAROL, replace(BY_BOB, held_id=C))
-    assert sent(effects, Commit) == []
+    for forged in (replace(BY_BOB, held_id=C), BY_BOB, replace(BY_ALICE, partner=ALICE)):
+        assert told(world.say(CAROL, forged)) == abort_to(CAROL)
     assert owned(world, ALICE, BOB, CAROL) == [(A, 0), (B, 0), (C, 0)]
-    assert told(world.say(BOB, BY_BOB)) == abort_to(BOB)
+    assert told(world.say(BOB, BY_BOB)) == [(ALICE, TO_ALICE), (BOB, TO_BOB)]
 
 
 def test_prepared_with_a_discriminator_of_somebody_else_is_passed_over() -> None:

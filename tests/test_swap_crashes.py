@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.mutants.swaps import a_node_forgets_its_shadow_when_it_starts
 from tests.swap_crashes import Blow, Target, target
 
 SEEDS_LONG = 100
@@ -45,3 +46,12 @@ def test_a_blow_falls_on_the_swap_that_it_is_meant_for() -> None:
         struck = one.played(blow)
         sometimes = struck.checks.sometimes
         assert sometimes["hub_restarted" if blow.party == "hub" else "restarted"] == 1, blow
+
+
+def test_a_node_that_forgets_its_shadow_does_not_survive_them() -> None:
+    one = target(SHORT[0], nodes=2)
+    decided = one.played().commits[0]
+    blows = [blow for blow in one.blows() if blow.party != "hub" and blow.index >= decided]
+    with a_node_forgets_its_shadow_when_it_starts():
+        found = {violation.invariant for blow in blows for violation in one.played(blow).checks.violations}
+    assert found == {"discriminator_not_lost"}

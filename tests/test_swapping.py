@@ -244,6 +244,23 @@ def test_what_was_shelved_after_the_swap_was_given_up_is_not_told() -> None:
     assert side.shelve() == []
 
 
+def test_a_copy_that_comes_twice_is_shelved_once() -> None:
+    side = giving()
+    assert [side.hear(COPY) for _ in range(20)] == [[Shelve(COPY)], *[[]] * 19]
+
+
+def test_no_peer_can_make_a_node_copy_its_discriminator_faster_than_its_trainer_does() -> None:
+    side = Side()
+    assert len(side.hear(THEIRS)) == 2
+    for number in range(20):
+        side.hear(Decline(side.swapping.swap_id, BOB, ANN, "bad"))
+        again = replace(THEIRS, swap_id=SwapId(f"again {number}"))
+        assert side.hear(again) == [Decline(again.swap_id, ANN, BOB, "busy")]
+    assert side.train() == []
+    assert side.swapping.offered(Offered(ASKED, "digest", ROW, None), HELD) == []
+    assert len(side.hear(THEIRS)) == 2
+
+
 # --- the decision -----------------------------------------------------------------------------------------------------
 
 
