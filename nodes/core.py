@@ -314,7 +314,7 @@ class NodeCore:
 
     def _act(self, acts: list[Act], now: Nanos) -> list[Effect]:
         called = self._calls.follow(self.swapping.calls)
-        return called + calls.effects(acts, self._header, lambda message: self._send(message, now))
+        return called + calls.effects(acts, self._header, lambda said: self._send(said, now)) if acts else called
 
     # --- leaving --------------------------------------------------------------------------------------------------
 
