@@ -310,8 +310,8 @@ class NodeCore:
         return unfit or self._act(self.swapping.received(event.message, self._at_rest, now, event.sender), now)
 
     def _act(self, acts: list[Act], now: Nanos) -> list[Effect]:
-        carried = calls.effects(acts, self._header, lambda message: self._send(message, now))
-        return self._calls.follow(self.swapping.calls) + carried
+        called = self._calls.follow(self.swapping.calls)
+        return called + calls.effects(acts, self._header, lambda said: self._send(said, now)) if acts else called
 
     # --- leaving --------------------------------------------------------------------------------------------------
 

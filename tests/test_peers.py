@@ -231,6 +231,11 @@ def test_a_key_that_is_none_is_not_called(pair: Pair) -> None:
     assert pair.ann.sockets() == quiet
 
 
+def test_a_place_to_listen_that_is_none_is_explained(network: Network) -> None:
+    with pytest.raises(ConfigurationError, match=r"node\.peer_bind: nonsense cannot be bound"):
+        network.peer(network.hub().endpoint, generate(), "nonsense")
+
+
 # --- what others are told ---------------------------------------------------------------------------------------------
 
 

@@ -136,7 +136,7 @@ def test_what_a_slow_peer_does_not_read_is_kept_up_to_a_bound(network: Network) 
 
 def test_a_port_in_use_is_explained(network: Network) -> None:
     hub = network.hub()
-    with pytest.raises(ConfigurationError, match=f"{hub.endpoint} is in use; stop the other hub"):
+    with pytest.raises(ConfigurationError, match=f"{hub.endpoint} is in use; stop what listens there"):
         network.hub(hub.endpoint)
 
 

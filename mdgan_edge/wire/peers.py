@@ -83,7 +83,10 @@ class PeerPort(Endpoint):
         self._router = router(self._context, self._keys, ipv6="[" in listen)
         self._router.setsockopt(zmq.LINGER, NO_LINGER_MS)
         self._router.setsockopt(zmq.BACKLOG, PEER_BACKLOG)
-        bind(self._router, listen)
+        try:
+            bind(self._router, listen)
+        except ConfigurationError as wrong:
+            raise ConfigurationError(f"node.peer_bind: {wrong}") from None
         self.endpoint = self._router.get_string(zmq.LAST_ENDPOINT)
 
     def carry(self, effect: PeerEffect, now: Nanos) -> None:

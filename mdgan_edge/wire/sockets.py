@@ -84,7 +84,7 @@ def bind(socket: Socket, endpoint: str) -> None:
     except zmq.ZMQError as wrong:
         match wrong.errno:
             case errno.EADDRINUSE:
-                mend = "is in use; stop the other hub or choose another port"
+                mend = "is in use; stop what listens there, such as another hub, or choose another port"
             case errno.EACCES:
                 mend = "needs a port above 1023"
             case errno.EADDRNOTAVAIL | errno.ENODEV:
