@@ -12,6 +12,7 @@ import click
 from mdgan_edge import __version__
 from mdgan_edge.command import IMAGE_KEYS, Command, config_options, gather, json_option, parse_assignments, print_json
 from mdgan_edge.errors import SelfCheckFailed
+from mdgan_edge.streams import SEED_MAX
 
 WIDTH = 110  # of texts on a terminal
 
@@ -58,7 +59,9 @@ def swarm(
 @main.command()
 @click.option("--nodes", type=click.IntRange(1, 64), default=4, show_default=True, help="How many nodes.")
 @click.option("--steps", type=click.IntRange(1, 10_000), default=20, show_default=True, help="Generator steps.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="The seed of everything random.")
+@click.option(
+    "--seed", type=click.IntRange(0, SEED_MAX), default=0, show_default=True, help="The seed of everything random."
+)
 @click.option("--model", "models", multiple=True, help="Which models [mlp and cnn28].")
 @click.option(
     "--world",
@@ -109,7 +112,9 @@ def verify(
 @click.option(
     "--mode", type=click.Choice(["async", "sync"]), help="sync: the paper's Algorithm 1 [as the scenario says]."
 )
-@click.option("--seed", type=click.IntRange(0), help="The seed of everything that happens [as the scenario says].")
+@click.option(
+    "--seed", type=click.IntRange(0, SEED_MAX), help="The seed of everything that happens [as the scenario says]."
+)
 @click.option("--out", type=click.Path(path_type=Path), envvar="MDGAN_OUT", help="Run directory [runs/SCENARIO-SEED].")
 @click.option("--force", is_flag=True, help="Replace the run that --out holds.")
 @click.option(

@@ -17,9 +17,11 @@ from mdgan_edge.messages import Incarnation, NodeId
 from nodes.jobs import Prepare, Save, Train
 from sim.chance import draw
 from sim.links import Way
+from sim.scenario.quantities import DURATION_MAX_NS
 from sim.scenario.values import Byzantine, ClockError, Device, Fault, HubSlow, Server, SlowDisk, Straggler
 
 MILLION = 1_000_000
+LEAST_NS = 1_000  # of any job: time would stand still in a world where nothing takes any
 
 
 @dataclass(slots=True)
@@ -131,23 +133,28 @@ class Machine:
         return local if self.clock is None else self.clock.when(local)
 
     def duration(self, job: Any, device: Device, server: Server) -> int:
-        """How long its next job takes, in nanoseconds."""
+        """How long its next job takes: LEAST_NS to DURATION_MAX_NS."""
         u = draw(self.compute_key, self.jobs_done)
         self.jobs_done += 1
+        nanos, times = self._effort(job, device, server, u)
+        return max(LEAST_NS, round(min(DURATION_MAX_NS, max(1, nanos) * times)))
+
+    def _effort(self, job: Any, device: Device, server: Server, u: float) -> tuple[int, float]:
+        """How long it would take a machine in good health, and how many times as long it takes this one."""
         match job:
             case Train():
-                return round(device.task.at(u) * self.speed * self.slow)
+                return device.task.at(u), self.speed * self.slow
             case MakeBatches(_, count):
-                return round(server.batch.at(u) * count * self.slow)
+                return server.batch.at(u) * count, self.slow
             case Step():
-                return round(server.step.at(u) * self.slow)
+                return server.step.at(u), self.slow
             case Evaluate():
-                return round(server.evaluate.at(u) * self.slow)
+                return server.evaluate.at(u), self.slow
             case Checkpoint():
-                return round(server.checkpoint.at(u) * self.slow)
+                return server.checkpoint.at(u), self.slow
             case Prepare():
-                return round(device.prepare.at(u) * self.disk_slow)
+                return device.prepare.at(u), self.disk_slow
             case Save():
-                return round(device.save.at(u) * self.disk_slow)
+                return device.save.at(u), self.disk_slow
             case _:
                 raise AssertionError(f"no machine does {job!r}")

@@ -5,15 +5,14 @@ Faults may overlap. What lasts on a way or a machine is kept by the fault's numb
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
-from statistics import NormalDist
 from typing import TYPE_CHECKING, assert_never
 
 from mdgan_edge.messages import NodeId
 from sim.links import Way
 from sim.machine import MILLION, Clock, Machine
 from sim.scenario.compiling import SET_UP_ANEW
+from sim.scenario.distributions import bounded_exp, normal_quantile
 from sim.scenario.values import (
     Byzantine,
     ClockError,
@@ -40,12 +39,10 @@ from sim.scenario.values import (
 if TYPE_CHECKING:
     from sim.world import World
 
-_EDGE = 2.0**-40
-
 
 def lognormal_factor(sigma: float, u: float) -> float:
     """A factor of median 1."""
-    return math.exp(sigma * NormalDist().inv_cdf(max(u, _EDGE)))
+    return bounded_exp(sigma * normal_quantile(u))
 
 
 def strike(world: World, number: int, fault: Fault) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mdgan_edge.errors import ConfigurationError
+from mdgan_edge.streams import SEED_MAX
 from sim.invariants.names import SOMETIMES
 from sim.scenario.checking import TERMS
 from sim.scenario.compiling import compile_scenario
@@ -20,6 +21,7 @@ KINDS = ", ".join(sorted(FAULTS))
 TIME = 'write a duration as a number and one of ns, us, ms, s, min, h, such as "30ms"'
 BITS = 'write a bit rate (per second) as a number and one of bit, kbit, Mbit, Gbit, such as "20Mbit"'
 NODES = "but the nodes are n0 to n3, and those that join"
+WHO = "write all, one, fraction:0.3, count:3, or names of nodes"
 LATENCY = "bad.toml: links.default.latency: "
 FILE = '{file = "trace.csv"}'
 SPELLING = "small letters, digits and dashes, at most 32, and not 'hub'"
@@ -47,6 +49,15 @@ BAD = [
     ("training = 3", "bad.toml: 'training' must be a table: write [training] and its keys below it"),
     ("settings = {}", "bad.toml: unknown key 'settings': write [training], [hub] and the like"),
     ("seed = -1", "bad.toml: seed: it must be a whole number >= 0"),
+    (f"seed = {2**64}", f"bad.toml: seed: it must be a whole number <= {SEED_MAX}"),
+    (
+        fault(f'kind = "clog"; at = "1s"; who = "count:{"9" * 5000}"'),
+        f"bad.toml: fault 1 (clog): who = 'count:{'9' * 34}...': {WHO}",
+    ),
+    (
+        fault(f'kind = "clog"; at = "1s"; who = "fraction:0.{"1" * 5000}"'),
+        f"bad.toml: fault 1 (clog): who = 'fraction:0.{'1' * 29}...': {WHO}",
+    ),
     ("links = 3", "bad.toml: links: it must be a table, got a whole number"),
     ('fidelity = "ful"', "bad.toml: fidelity: there is no 'ful': did you mean 'full'?"),
     (

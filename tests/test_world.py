@@ -13,15 +13,33 @@ from msgspec.structs import replace
 
 from mdgan_edge.actors import Note
 from mdgan_edge.messages import Incarnation, NodeId
+from nodes.jobs import Save
 from sim.bodies import Tokens
 from sim.camera import FILMED_MAX, Camera
 from sim.determinism import check_determinism, first_difference
-from sim.machine import Clock
+from sim.machine import LEAST_NS, Clock, Machine
 from sim.play import Plan, bodies_of, plan_run
 from sim.scenario.distributions import Constant
-from sim.scenario.quantities import Duration
+from sim.scenario.quantities import DURATION_MAX_NS, Duration
 from sim.scenario.reading import find_scenario
-from sim.scenario.values import MS, Crash, Fault, HubCrash, Join, Leave, Partition, Pause, Reset, S, Scenario, Straggler
+from sim.scenario.values import (
+    MS,
+    Crash,
+    Device,
+    Fault,
+    HubCrash,
+    Join,
+    Leave,
+    Links,
+    LinkTerms,
+    Partition,
+    Pause,
+    Reset,
+    S,
+    Scenario,
+    Server,
+    Straggler,
+)
 from sim.trace import Trace
 from sim.watch import Silent
 from sim.world import World
@@ -179,6 +197,20 @@ def test_a_clock_rings_no_earlier_than_asked(pace: int) -> None:
 def test_a_job_takes_the_machines_time_and_not_the_computers() -> None:
     world = played(scenario(seconds=3600, nodes=1, training__quorum=1))
     assert version(world) > 10_000
+
+
+def test_a_world_in_which_nothing_takes_time_comes_to_its_end_all_the_same() -> None:
+    never = Constant(Duration(0))
+    server = Server(batch=never, step=never, evaluate=never, checkpoint=never)
+    at_once = replace(scenario(nodes=1, seconds=0.2), links=Links(default=LinkTerms(latency=never)), server=server)
+    world = played(replace(at_once, device=Device(task=never, prepare=never, save=never)))
+    assert world.now == 200 * MS
+    assert 0 < version(world) < 200 * MS / LEAST_NS
+
+
+def test_no_job_takes_longer_than_the_longest_duration_however_slow_the_machine() -> None:
+    machine = Machine(NodeId("n0"), 0, disk_slow=1e300)
+    assert machine.duration(Save(), Device(), Server()) == DURATION_MAX_NS
 
 
 def test_the_camera_films_messages_with_their_fate() -> None:

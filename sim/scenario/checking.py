@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import difflib
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 
 from sim.invariants.names import SOMETIMES
 from sim.scenario.compiling import ABOUT_THE_HUB, FOR_EVER, HUB, MOMENTARY, SET_UP_ANEW, Crew, kind_of
 from sim.scenario.values import Burst, ClockError, Fault, FlashCrowd, Join, LinkChange, MassExit, Scenario
+from sim.scenario.words import near_miss
 
 NAME = r"[a-z0-9][a-z0-9-]{0,31}"
-WHO = re.compile(rf"all|one|fraction:[0-9.]+|count:[0-9]+|{NAME}")
+WHO = re.compile(rf"all|one|fraction:[0-9.]{{1,20}}|count:[0-9]{{1,9}}|{NAME}")
+SHOWN_MAX = 40  # characters of what is no name
 GROUP = re.compile(r"all|one|fraction:.*|count:.*")
 TERMS = ("latency", "rate_limit", "loss", "burst", "duplicate", "reorder")  # of a `link` fault
 
@@ -24,12 +25,6 @@ def in_the_file(index: int) -> str:
 def contradiction(scenario: Scenario, place: Callable[[int], str] = in_the_file) -> str | None:
     """The first thing that cannot be, in words; None if all fits. `place` says where an event of churn's trace is."""
     return next(_contradictions(scenario, place), None)
-
-
-def near_miss(word: str, words: Iterable[str]) -> str:
-    """What to say of a word that is none of these."""
-    near = difflib.get_close_matches(word, words := list(words), n=1)
-    return f"did you mean '{near[0]}'?" if near else f"there are {', '.join(words)}"
 
 
 def _contradictions(scenario: Scenario, place: Callable[[int], str]) -> Iterator[str]:
@@ -135,7 +130,8 @@ def _who(fault: Fault, roll: _Roll) -> Iterator[str]:
     names = (who,) if isinstance(who, str) else who
     for name in names:
         if WHO.fullmatch(name) is None:
-            yield f"who = {name!r}: write all, one, fraction:0.3, count:3, or names of nodes"
+            shown = name if len(name) <= SHOWN_MAX else f"{name[:SHOWN_MAX]}..."
+            yield f"who = {shown!r}: write all, one, fraction:0.3, count:3, or names of nodes"
             return
     if isinstance(who, str) and GROUP.fullmatch(who):
         yield from _amount(who, None if roll.grows else len(roll.crew.at(int(fault.at or 0))))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
@@ -15,11 +14,12 @@ import msgspec
 from mdgan_edge.config import settings_from
 from mdgan_edge.errors import ConfigurationError
 from mdgan_edge.settings import Settings
-from sim.scenario.checking import contradiction, in_the_file, near_miss
+from sim.scenario.checking import contradiction, in_the_file
 from sim.scenario.distributions import Distribution, parse_distribution
 from sim.scenario.quantities import BitRate, ByteCount, Duration, Frequency
 from sim.scenario.traces import read_churn, with_durations
 from sim.scenario.values import Fault, Scenario
+from sim.scenario.words import near_miss
 
 SHIPPED = Path(__file__).parent / "shipped"
 QUANTITIES = (Duration, Frequency, BitRate, ByteCount)
@@ -38,8 +38,7 @@ def find_scenario(name: str) -> Scenario:
         return read_scenario(SHIPPED / f"{name}.toml")
     if Path(name).exists():
         return read_scenario(Path(name))
-    near = difflib.get_close_matches(name, shipped(), n=1)
-    advice = f"did you mean '{near[0]}'?" if near else "`mdgan-sim scenarios` lists those there are"
+    advice = near_miss(name, shipped(), "`mdgan-sim scenarios` lists those there are")
     raise ConfigurationError(f"{name!r} is neither a file nor a scenario: {advice}")
 
 
