@@ -177,19 +177,22 @@ def scenarios(as_json: bool) -> None:
 @click.argument("folder", metavar="RUN", type=click.Path(path_type=Path))
 @json_option
 def shrink(folder: Path, as_json: bool) -> None:
-    """Make a failing RUN small: fewer faults, nodes and seconds that fail the same way, as repro.toml beside it."""
-    from sim.running_world import shrink_run
+    """Make a failing RUN small: fewer faults, nodes and seconds that fail the same way, as repro.toml beside it.
 
-    told = (lambda _: None) if as_json else click.echo
-    repro, scenario, (invariant, at), runs = shrink_run(folder, told)
+    TERM or Ctrl-C ends the search; the smallest found by then is written.
+    """
+    from sim.running_shrink import shrink_run
+
+    found = shrink_run(folder, (lambda _: None) if as_json else click.echo)
+    invariant, at_s, faults = found.failure.invariant, found.failure.at / 1e9, len(found.scenario.fault)
     if as_json:
-        faults = len(scenario.fault)
-        print_json({"repro": str(repro), "invariant": invariant, "at_s": at / 1e9, "faults": faults, "runs": runs})
+        said = {"repro": str(found.repro), "invariant": invariant, "at_s": at_s, "faults": faults, "runs": found.runs}
+        print_json(said | {"ended_early": found.early, "replay": found.again})
         return
-    click.echo(
-        f"{invariant} is violated at {at / 1e9:.6f} s with {len(scenario.fault)} fault(s), {scenario.nodes} node(s)"
-    )
-    click.echo(f"again: mdgan-sim run {repro}")
+    if found.early is not None:
+        click.echo(found.early)
+    click.echo(f"{invariant} is violated at {at_s:.6f} s with {faults} fault(s), {found.scenario.nodes} node(s)")
+    click.echo(f"again: {found.again}")
 
 
 @main.command(name="compare-modes")

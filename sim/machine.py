@@ -13,7 +13,7 @@ from typing import Any
 
 from broker.jobs import Checkpoint, Evaluate, MakeBatches, Step
 from mdgan_edge.actors import Core, Finish, Nanos, Peer, Trainer
-from mdgan_edge.messages import Incarnation, NodeId
+from mdgan_edge.messages import NodeId
 from nodes.jobs import Prepare, Save, Train
 from sim.chance import draw
 from sim.links import Way
@@ -60,12 +60,10 @@ class Process:
 
     core: Core
     trainer: Trainer
-    incarnation: Incarnation
     started_at: int
     jobs: deque[Any] = field(default_factory=deque)
     began_at: int = 0  # the job under work
     wake_at: int | None = None  # true time of the earliest tick on the heap that counts
-    finish: Finish | None = None
 
 
 @dataclass(slots=True, eq=False)

@@ -8,7 +8,6 @@ a Watch after every event.
 from __future__ import annotations
 
 import gc
-import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from heapq import heappop, heappush
@@ -47,6 +46,7 @@ from sim.chance import draw, stream
 from sim.links import Line, Way, overlay
 from sim.machine import Machine, Process
 from sim.post import Post
+from sim.raised import Raised, what_was_raised
 from sim.scenario.compiling import node_names
 from sim.scenario.values import Scenario
 from sim.trace import Trace, label
@@ -89,6 +89,7 @@ class World:
         self.end_at = int(scenario.duration)
         self.heal_at = int(scenario.heal.at) if scenario.heal is not None else None
         self.stopped = False
+        self.raised: Raised | None = None  # by a core, last
         self.post = Post(self)
         self._heap: list[tuple[int, int, Any, Any, Any]] = []
         self._seq = 0
@@ -182,7 +183,7 @@ class World:
         )
         core = HubCore(self.settings, facts, self.hub.local(self.now))
         self.last_hub_core = core
-        self.hub.process = Process(core, self.bodies.hub(self.hub.disk), Incarnation(self.epoch), self.now)
+        self.hub.process = Process(core, self.bodies.hub(self.hub.disk), self.now)
         self.watch.started(self, self.hub)
         self._arm(self.hub, self.hub.process)
 
@@ -211,7 +212,7 @@ class World:
         )
         core = NodeCore(facts, machine.disk.run_id, machine.disk.held, machine.local(self.now))
         trainer = self.bodies.node(machine.name, machine.disk)
-        machine.process = Process(core, trainer, facts.incarnation, self.now)
+        machine.process = Process(core, trainer, self.now)
         self.watch.started(self, machine)
         self.handle(machine, Tick())
 
@@ -322,9 +323,8 @@ class World:
             self.camera.event(now, machine.name, label(event))
         try:
             effects = process.core.handle(event, machine.local(now))
-        except Exception:  # noqa: BLE001  (a core that raises is what we are looking for)
-            self.watch.broke(self, machine, event, traceback.format_exc(limit=-3))
-            machine.process = None
+        except Exception as error:  # noqa: BLE001  (a core that raises is what we are looking for)
+            self._broke(machine, event, what_was_raised(error))
             return
         self.watch.after(self, machine, event, effects)
         for effect in effects:
@@ -338,6 +338,14 @@ class World:
                 self._carry(machine, process, effect)
         if machine.process is process:
             self._arm(machine, process)
+
+    def _broke(self, machine: Machine, event: Event, raised: Raised) -> None:
+        self.raised = raised
+        if self.recorder is not None:
+            note = Note("raised", raised.text, {"traceback": list(raised.traceback)}, "warning")
+            self.recorder.note(self.now, machine.name, note)
+        self.watch.broke(self, machine, event, raised.text)
+        machine.process = None
 
     def _carry(self, machine: Machine, process: Process, effect: Effect) -> None:
         match effect:
@@ -362,7 +370,7 @@ class World:
 
     def _finish(self, machine: Machine, finish: Finish) -> None:
         assert machine.process is not None
-        machine.process.finish = machine.ended = finish
+        machine.ended = finish
         machine.process = None
         if machine is not self.hub:
             machine.connection.down = False

@@ -158,7 +158,7 @@ def test_the_scenario_that_a_run_saves_does_the_same_again_and_another_seed_does
     other = played(rough, "--seed", "6", *wishes, "--out", tmp_path / "other")
     assert other["digest"] != first["digest"]
     wished = "--seed 5 --set training.quorum=2 --set training.staleness_max=1"
-    assert first["replay"] == f"mdgan-sim run {rough} {wished} --out {tmp_path}/first-again"
+    assert first["replay"] == f"mdgan-sim run {rough} {wished} --out {tmp_path}/first-again --force"
 
 
 def test_what_is_set_by_hand_goes_before_what_the_scenario_says(rough: Path, tmp_path: Path) -> None:
@@ -198,7 +198,7 @@ def test_a_violation_is_said_with_what_when_who_seed_and_how_to_see_it_again(rou
     assert one["what"].endswith("tasks in flight, credit is 1")
     assert f"VIOLATED credit_kept at {one['at_s']:.6f} s by {one['who']}: {one['what']}" in done.stdout
     assert f"seed 5; again: mdgan-sim run {rough} --seed 5 --out" in done.stdout
-    again = f"again: mdgan-sim run {rough} --seed 5 --out {tmp_path}/run-again"
+    again = f"again: mdgan-sim run {rough} --seed 5 --out {tmp_path}/run-again --force"
     assert done.stderr == f"Error: credit_kept is violated; {again}\n"
     window = json.loads((tmp_path / "run" / "window.json").read_text())
     assert (window["invariant"], window["at_s"]) == ("credit_kept", one["at_s"])
@@ -238,7 +238,9 @@ def test_what_is_too_much_to_be_played_is_refused_in_one_line(tmp_path: Path) ->
     (tmp_path / "mad.toml").write_text(ROUGH.replace("0.5/s", "100000/s"), encoding="utf-8")
     code, line = refusal("run", tmp_path / "mad.toml", "--out", tmp_path / "run")
     assert code == 78
-    assert line.startswith("Error: fault 1 (crash) makes more than 100,000 occurrences (OCCURRENCES_MAX) before 12s: ")
+    assert line.startswith(
+        "Error: mad.toml: fault 1 (crash) makes more than 100,000 occurrences (OCCURRENCES_MAX) before 12s: "
+    )
 
 
 # --- when somebody stops it -------------------------------------------------------------------------------------------

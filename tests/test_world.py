@@ -12,7 +12,7 @@ import pytest
 from msgspec.structs import replace
 
 from mdgan_edge.actors import Note
-from mdgan_edge.messages import Incarnation, NodeId
+from mdgan_edge.messages import NodeId
 from nodes.jobs import Save
 from sim.bodies import Tokens
 from sim.camera import FILMED_MAX, Camera
@@ -129,7 +129,7 @@ def test_a_crashed_node_comes_back_as_itself_with_its_next_incarnation() -> None
     world = played(scenario(Crash(at=seconds(5), who=("n1",), lasts=lasting(3))), recorder=notes)
     machine = world.machines[NodeId("n1")]
     assert machine.process is not None
-    assert machine.process.incarnation == Incarnation(2)
+    assert machine.incarnation == 2
     joined = [(round(at), who) for at, _, _, why in notes.of("joined") for who in [why]]
     assert (8, "came back") in joined
 

@@ -42,15 +42,15 @@ def find_scenario(name: str) -> Scenario:
     raise ConfigurationError(f"{name!r} is neither a file nor a scenario: {advice}")
 
 
-def read_scenario(file: Path) -> Scenario:
-    """Read a file. Raises ConfigurationError."""
+def read_scenario(file: Path, origin: str | None = None) -> Scenario:
+    """Read a file; `origin` is what errors call it. Raises ConfigurationError."""
     try:
-        text = file.read_text(encoding="utf-8")
+        text = file.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise ConfigurationError(f"cannot read the scenario {file}: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
         raise ConfigurationError(f"the scenario {file} is not UTF-8 text") from error
-    return parse_scenario(text, file.name, file.parent)
+    return parse_scenario(text, origin or file.name, file.parent)
 
 
 def parse_scenario(text: str, origin: str, folder: Path = Path()) -> Scenario:
