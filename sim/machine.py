@@ -63,6 +63,7 @@ class Process:
     started_at: int
     jobs: deque[Any] = field(default_factory=deque)
     began_at: int = 0  # the job under work
+    rides: bool = False  # the job under work is only pretended
     wake_at: int | None = None  # true time of the earliest tick on the heap that counts
 
 
@@ -94,7 +95,7 @@ class Machine:
     paused_until: int = 0
     jobs_done: int = 0
     slowest_ns: int = 0  # the longest of its jobs that began in good health: after the heal
-    last_feedback: Any = None  # what a replaying node says again
+    last_feedback: Any = None  # what its core said last; a replaying node says it again
 
     def connect(self) -> None:
         """A new connection, which waits for nothing on the old one; nothing more comes down that."""

@@ -61,8 +61,10 @@ class Post:
         elif machine.behaviour is None:
             self._send_up(machine, send, send.message)
         else:
-            for message in lies(machine, send.message):
+            for message in lies(machine, send.message, self._world.scenario.seed):
                 self._send_up(machine, send, message)
+        if type(send.message) is Feedback:
+            machine.last_feedback = send.message
 
     def in_flight(self) -> tuple[int, int]:
         """Bytes on their way up and down."""
@@ -96,8 +98,6 @@ class Post:
             event: Event = Garbled(connection.peer, message.check, message.detail)
         else:
             event = self._received(connection.peer, send, message)
-            if type(message) is Feedback:
-                machine.last_feedback = message
         assert machine.up is not None
         self._carry(machine.up, self._world.hub, Letter(connection, event, size, to_hub=True), self.up)
 

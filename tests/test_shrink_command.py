@@ -108,7 +108,7 @@ def test_a_core_that_raises_is_said_in_one_short_line_and_shrunk_to_the_same_exc
     with mutants.planting.broken(NodeCore, "handle", raising):
         done = run("run", tmp_path / "quiet.toml", "--out", tmp_path / "run")
         (one,) = json.loads((tmp_path / "run" / "run.json").read_text())["violations"]
-        what = r"\w+: KeyError at tests/test_shrink.py:[0-9]+ in handle: 'no such thing'"
+        what = r"\w+: KeyError at tests/test_shrink_command.py:[0-9]+ in handle: 'no such thing'"
         assert re.fullmatch(what, one["what"])
         assert done.exit_code == 70
         journal = [json.loads(line) for line in (tmp_path / "run" / "journal.jsonl").read_text().splitlines()]
