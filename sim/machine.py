@@ -83,6 +83,8 @@ class Machine:
     incarnation: int = 0  # how often it has started
     disk: Any = None
     disk_before: Any = None  # as it was before the last save
+    saved_at: int = 0  # when that was
+    lost_writes: int = 0  # how often a crash took the last save back
     connections: int = 0
     connection: Connection = field(default_factory=lambda: Connection(Peer(NodeId(""))))
     clock: Clock | None = None  # None: true time

@@ -40,6 +40,9 @@ if TYPE_CHECKING:
     from sim.world import World
 
 
+UNSYNCED_MAX_NS = 5_000_000_000  # how long a write may wait in memory before it is on the disk
+
+
 def lognormal_factor(sigma: float, u: float) -> float:
     """A factor of median 1."""
     return bounded_exp(sigma * normal_quantile(u))
@@ -189,8 +192,8 @@ def _crash(world: World, fault: Crash, machine: Machine, ends_at: int) -> None:
     if machine.gone or (machine.process is None and machine.back_at is None):
         return  # it is not there, and would not have come
     world.crash(machine)
-    if fault.lost_writes and machine.disk_before is not None:
-        machine.disk, machine.disk_before = machine.disk_before, None
+    if fault.lost_writes:
+        _lose_last_write(world, machine)
     if fault.lasts is None:
         machine.gone = True
     elif fault.keep_disk:
@@ -198,6 +201,13 @@ def _crash(world: World, fault: Crash, machine: Machine, ends_at: int) -> None:
     else:
         machine.gone = True
         world.push(max(ends_at, machine.back_at or 0), lambda *_: _set_up_anew(world, machine), None, None)
+
+
+def _lose_last_write(world: World, machine: Machine) -> None:
+    """What was saved a moment ago has not reached the disk."""
+    if machine.disk_before is not None and world.now - machine.saved_at <= UNSYNCED_MAX_NS:
+        machine.disk, machine.disk_before = machine.disk_before, None
+        machine.lost_writes += 1
 
 
 def _set_up_anew(world: World, machine: Machine) -> None:

@@ -299,7 +299,7 @@ class World:
             return
         job = process.jobs.popleft()
         if isinstance(job, Save):
-            machine.disk_before = self.bodies.keep(machine.disk)
+            machine.disk_before, machine.saved_at = self.bodies.keep(machine.disk), self.now
         result = self._pretend(machine, process, job) if process.rides else process.trainer.do(job)
         if process.jobs:
             self._begin(machine, process)

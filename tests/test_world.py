@@ -140,6 +140,23 @@ def test_a_node_that_has_lost_its_disk_is_set_up_under_a_new_name() -> None:
     assert world.machines[NodeId("n1-r1")].process is not None
 
 
+def test_a_crash_that_loses_writes_takes_back_what_was_saved_within_five_seconds_and_no_more() -> None:
+    early = Crash(at=seconds(33), who=("n1",), lasts=lasting(1), lost_writes=True)
+    late = Crash(at=seconds(36), who=("n2",), lasts=lasting(1), lost_writes=True)
+    true = Crash(at=seconds(33), who=("n3",), lasts=lasting(1))
+    world = played(scenario(early, late, true, seconds=40))
+    disks = {name: world.machines[NodeId(name)] for name in ("n0", "n1", "n2", "n3")}
+    assert [name for name, machine in disks.items() if machine.disk.held is None] == ["n1"]
+    assert [machine.lost_writes for machine in disks.values()] == [0, 1, 0, 0]
+
+
+def test_a_crash_that_loses_writes_takes_back_one_save_of_two() -> None:
+    lost = Crash(at=seconds(62), who=("n1",), lasts=lasting(1), lost_writes=True)
+    world = played(scenario(lost, seconds=65))
+    tasks = {name: world.machines[NodeId(name)].disk.held.tasks for name in ("n0", "n1")}
+    assert 0 < tasks["n1"] < 0.7 * tasks["n0"]
+
+
 def test_a_crash_for_ever_is_noticed_and_the_others_go_on() -> None:
     notes = Notes()
     world = played(scenario(Crash(at=seconds(5), who=("n1",)), seconds=60), recorder=notes)

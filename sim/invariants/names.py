@@ -53,6 +53,7 @@ SOMETIMES: tuple[str, ...] = (
     "died",
     "rejoined",
     "restarted",
+    "lost_write",
     "kept_discriminator",
     "fresh_discriminator",
     "hub_restarted",

@@ -11,6 +11,7 @@ from typing import Any, get_args
 from msgspec.structs import replace
 
 from mdgan_edge.streams import stream_seed
+from sim.scenario.compiling import node_names
 from sim.scenario.distributions import Constant, Distribution, Exponential, Lognormal, Normal, Pareto, Uniform, Weibull
 from sim.scenario.quantities import BitRate, Duration, Frequency
 from sim.scenario.values import (
@@ -68,7 +69,11 @@ def draw(scenario: Scenario, seed: int) -> Scenario:
         device=_device(rng, settings.get("mode") == "sync"),
         server=Server(step=Constant(_ms(rng, 1, 30)), batch=Constant(_ms(rng, 1, 5))),
         churn=_churn(rng),
-        fault=(*_faults(rng, int(heal.at)), *_more_faults(more, int(heal.at))),
+        fault=(
+            *_faults(rng, int(heal.at)),
+            *_more_faults(more, int(heal.at)),
+            *_lost_writes(random.Random(stream_seed(seed, "everything", "writes")), int(heal.at), scenario.nodes),
+        ),
         heal=heal,
     )
 
@@ -117,6 +122,17 @@ def _more_faults(rng: random.Random, heal: int) -> list[Fault]:
     at = Duration(int(rng.uniform(0.05, 0.5) * heal))
     anew = Crash(at=at, rate=Frequency(0.2), lasts=Exponential(_s(rng, 1, 6)), keep_disk=False)
     return [anew] if rng.random() < 0.2 else []
+
+
+def _lost_writes(rng: random.Random, heal: int, nodes: int) -> list[Fault]:
+    """Some leave, which saves, and lose their power before that is on the disk."""
+    if rng.random() >= 0.2:
+        return []
+    at = int(rng.uniform(0.1, 0.6) * heal)
+    who = tuple(sorted(rng.sample(node_names(nodes), max(1, nodes // 10))))
+    off = Duration(at + int(rng.uniform(1, 4) * S))
+    crash = Crash(at=off, lasts=Exponential(_s(rng, 1, 6)), who=who, lost_writes=True)
+    return [Leave(at=Duration(at), lasts=Constant(_s(rng, 4, 8)), who=who), *([crash] if off < heal else [])]
 
 
 def _latency(rng: random.Random) -> Distribution:

@@ -148,7 +148,7 @@ class Crash(_Fault, frozen=True, tag="crash"):
     """The process is gone (SIGKILL). With `for` it starts again as itself, or set up anew if its disk is gone."""
 
     keep_disk: bool = True
-    lost_writes: bool = False  # the last save had not reached the disk
+    lost_writes: bool = False  # what was saved within the last five seconds had not reached the disk
 
 
 class SlowDisk(_Fault, frozen=True, tag="slow_disk"):
