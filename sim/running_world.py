@@ -25,6 +25,11 @@ SCENARIO_FILE = "scenario.toml"
 WINDOW_FILE = "window.json"
 REPORT_FILE = "report.html"
 
+# Settings that mean nothing where there are no sockets, and as many nodes as the scenario says.
+OWN_TO_A_WORLD = frozenset(
+    f"node.{name}" for name in ("hub", "data", "shard", "shard_seed", "resize", "channels", "model")
+) | {"hub.bind", "swarm.nodes"}
+
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
@@ -63,6 +68,8 @@ def run_scenario(
     """
     plan = wanted.plan()
     _refuse_to_look_beyond(look_at, plan.scenario)
+    if ignored := sorted(plan.explicit & OWN_TO_A_WORLD):
+        tell(Note("not_used", f"a virtual run decides these itself: {', '.join(ignored)}", level="warning"))
     run = RunDirectory.create(out, plan.scenario.name, plan.scenario.seed, force)
     write_atomic(run.path / SCENARIO_FILE, dump_scenario(plan.scenario).encode())
     write_atomic(run.config, dump_toml(plan.settings).encode())

@@ -13,6 +13,7 @@ from typing import NamedTuple, TypeVar
 from msgspec.structs import replace
 
 from mdgan_edge.errors import ConfigurationError
+from sim.scenario.checking import has_rate
 from sim.scenario.compiling import without_strangers
 from sim.scenario.distributions import Constant
 from sim.scenario.quantities import Duration
@@ -96,7 +97,7 @@ class Shrinker:
         expect = scenario.expect
         if heal is not None:  # what a file says of the end has to fit
             expect = replace(expect, rejoin_within=Duration(min(int(expect.rejoin_within), end - int(heal.at))))
-        shorter = without_strangers(replace(scenario, duration=end, fault=kept, heal=heal, expect=expect))
+        shorter = _with(replace(scenario, duration=end, heal=heal, expect=expect), list(kept))
         return shorter if shorter != scenario and self._same(shorter) else scenario
 
     def _healed_earlier(self, scenario: Scenario) -> Scenario:
@@ -115,13 +116,13 @@ class Shrinker:
 
     def _fewer_nodes(self, scenario: Scenario) -> Scenario:
         for nodes in _smaller_counts(scenario.nodes):
-            fewer = without_strangers(replace(scenario, nodes=nodes))
+            fewer = _with(replace(scenario, nodes=nodes), list(scenario.fault))
             if self._same(fewer):
                 return self._fewer_nodes(fewer)
         return scenario
 
     def _as_plain_as_can_be(self, scenario: Scenario) -> Scenario:
-        for plainer in _plainer(scenario):
+        for plainer in map(_without_queues, _plainer(scenario)):
             if self._same(plainer):
                 return self._as_plain_as_can_be(plainer)
         return scenario
@@ -148,7 +149,16 @@ def delta_debug(items: list[T], fails: Callable[[list[T]], bool]) -> list[T]:
 
 
 def _with(scenario: Scenario, faults: list[Fault]) -> Scenario:
-    return without_strangers(replace(scenario, fault=tuple(faults)))
+    return _without_queues(without_strangers(replace(scenario, fault=tuple(faults))))
+
+
+def _without_queues(scenario: Scenario) -> Scenario:
+    """Queues that nothing waits in since a rate is gone mean nothing, so a file may not have them."""
+    links = scenario.links
+    for name in ("default", "up", "down"):
+        if getattr(links, name).queue is not None and not has_rate(scenario, name):
+            links = replace(links, **{name: replace(getattr(links, name), queue=None)})
+    return replace(scenario, links=links)
 
 
 def _split(fault: Fault) -> list[Fault]:
@@ -166,9 +176,9 @@ def _earlier_heals(scenario: Scenario) -> list[int]:
 def _healed_at(scenario: Scenario, at: int) -> Scenario:
     """The same with an earlier heal and end; what went on until the heal goes on until then."""
     assert scenario.heal is not None
-    kept = (_over_by(fault, at) for fault in scenario.fault if int(fault.at or 0) < at)
+    kept = [_over_by(fault, at) for fault in scenario.fault if int(fault.at or 0) < at]
     end = Duration(int(scenario.duration) - int(scenario.heal.at) + at)
-    return without_strangers(replace(scenario, duration=end, heal=Heal(at=Duration(at)), fault=tuple(kept)))
+    return _with(replace(scenario, duration=end, heal=Heal(at=Duration(at))), kept)
 
 
 def _over_by(fault: Fault, end: int) -> Fault:

@@ -296,6 +296,10 @@ def test_a_bad_file_is_told_in_one_line(text: str, said: str) -> None:
         fault('kind = "clog"; at = "1s"; who = "count:5"') + fault('kind = "flash_crowd"; at = "1s"; count = 2'),
         fault('kind = "crash"; at = "1s"; for = "1s"; stability = "2s"'),
         fault('kind = "clock"; at = "1s"; drift = -10_000'),
+        fault('kind = "crash"; at = "1s"; for = "0s"') + fault('kind = "hub_crash"; at = "1s"; for = "0s"'),
+        fault('kind = "clock"; at = "1s"; for = "0s"; skew = "1s"'),
+        fault('kind = "link"; at = "1s"; direction = "up"; rate_limit = "1Mbit"') + '[links.default]\nqueue = "1MB"',
+        fault('kind = "reset"; at = "1s"') + '[links.up]\nqueue = "1MB"\n[links.hub]\ndown = "1Mbit"',
         '[churn]\ntrace = [["1s", "leave", "n1"], ["2s", "join", "n1"], ["3s", "crash", "n1"]]',
     ],
 )

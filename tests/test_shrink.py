@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from mdgan_edge.errors import ConfigurationError
 from sim.play import plan_run
 from sim.scenario.distributions import Constant
-from sim.scenario.quantities import BitRate, Duration
+from sim.scenario.quantities import BitRate, ByteCount, Duration
 from sim.scenario.reading import parse_scenario
 from sim.scenario.values import (
     Crash,
@@ -21,6 +21,7 @@ from sim.scenario.values import (
     Fault,
     Heal,
     Join,
+    LinkChange,
     Links,
     LinkTerms,
     Partition,
@@ -169,6 +170,19 @@ def test_only_what_matters_is_other_than_it_is_by_default() -> None:
     assert left.links == Links(up=LinkTerms(loss=0.1))
     assert (left.device, left.server) == (Device(), Server())
     assert left.settings == {"training.steps": 9, "training.credit": 4, "hub.evaluate_every": 5}
+
+
+def test_a_queue_goes_with_the_rate_that_things_wait_for() -> None:
+    slow = LinkChange(at=Duration(S), who=("n1",), lasts=Constant(Duration(S)), rate_limit=BitRate(1000))
+    links = Links(default=LinkTerms(queue=ByteCount(1000)), up=LinkTerms(loss=0.1))
+    tried: list[Scenario] = []
+
+    def fails(one: Scenario) -> bool:
+        tried.append(one)
+        return bool(one.links.up.loss)
+
+    shrunk(replace(crowded(slow), links=links), fails)
+    assert [parse_scenario(dump_scenario(one), "small.toml") for one in tried] == tried
 
 
 def test_settings_that_hang_together_go_one_after_the_other() -> None:

@@ -173,6 +173,12 @@ def test_the_mode_given_by_hand_goes_before_the_scenario_s(tmp_path: Path) -> No
     assert found["replay"].startswith("mdgan-sim run calm --mode async --set training.steps=5")
 
 
+def test_what_is_set_and_means_nothing_to_a_virtual_run_is_said(rough: Path, tmp_path: Path) -> None:
+    done = run("run", rough, "--set", "hub.bind=tcp://*:1", "--set", "swarm.nodes=7", "--out", tmp_path / "run")
+    assert done.exit_code == 0
+    assert done.stderr == "! not used: a virtual run decides these itself: hub.bind, swarm.nodes\n"
+
+
 def test_a_run_is_not_overwritten_unless_that_is_asked_for(rough: Path, tmp_path: Path) -> None:
     played(rough, "--out", tmp_path / "run")
     before = (tmp_path / "run" / "run.json").read_bytes()

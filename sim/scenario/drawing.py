@@ -175,12 +175,13 @@ def _churn(rng: random.Random) -> Churn:
     if rng.random() < 0.5:
         return Churn()
     sessions = Weibull(rng.uniform(0.5, 1.5), _s(rng, 20, 120)) if rng.random() < 0.7 else None
-    return Churn(
+    churn = Churn(
         arrivals=Frequency(rng.choice((0.05, 0.2, 0.5))) if rng.random() < 0.6 else None,
         sessions=sessions,
         gaps=Exponential(_s(rng, 1, 8)) if sessions is not None and rng.random() < 0.8 else None,
         ends=rng.choice(("leave", "crash", "both")),
     )
+    return churn if sessions is not None else replace(churn, ends="both")  # who stays does not end
 
 
 def _faults(rng: random.Random, heal: int) -> list[Fault]:
