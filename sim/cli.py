@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import sys
 import textwrap
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from mdgan_edge import __version__
 from mdgan_edge.command import IMAGE_KEYS, Command, config_options, gather, json_option, parse_assignments, print_json
@@ -143,6 +145,7 @@ def run(
 
     asked = running.Wanted(scenario, **wanted)
     if check_determinism:
+        _refuse_beside("--check-determinism", {"out": "--out", "force": "--force", "look_at": "--look-at"})
         from sim.determinism import check_determinism as check
 
         digest = check(asked.plan().scenario)
@@ -155,6 +158,18 @@ def run(
         for line in running.summary_lines(found, folder):
             click.echo(line)
     running.refuse_if_failed(found)
+
+
+def _refuse_beside(flag: str, others: Mapping[str, str]) -> None:
+    """Refuse options that mean nothing beside a flag, if somebody wrote them."""
+    context = click.get_current_context()
+    written = [
+        said for name, said in others.items() if context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+    ]
+    if written:
+        raise click.UsageError(
+            f"{flag} only compares two runs and leaves nothing behind: leave out {', '.join(written)}"
+        )
 
 
 @main.command()

@@ -1,6 +1,7 @@
 """Plays the faults of a compiled scenario on the world: what each kind does when it comes, and undoes when it ends.
 
-Faults may overlap. What lasts on a way or a machine is kept by the fault's number, so that each ends on its own.
+Faults may overlap. What lasts on a way or a machine is kept by the fault's number, so that each ends on its own; a
+process that crashes again while it is down, node or hub, starts when the last of these crashes is over.
 """
 
 from __future__ import annotations
@@ -224,11 +225,17 @@ def _set_up_anew(world: World, machine: Machine) -> None:
 
 
 def _crash_hub(world: World, ends_at: int) -> None:
-    if world.hub.process is None:
-        return
-    world.crash(world.hub)
-    world.hub_back_at = ends_at
-    for name in sorted(world.machines):
-        world.break_connection(world.machines[name])
+    if world.hub.process is not None:
+        world.crash(world.hub)
+        for name in sorted(world.machines):
+            world.break_connection(world.machines[name])
+    elif world.hub_back_at is None:
+        return  # its run is over
+    world.hub_back_at = max(world.hub_back_at or 0, ends_at)
     if ends_at < world.end_at:
-        world.push(ends_at, lambda *_: world.start_hub(), None, None)
+        world.push(ends_at, lambda *_: _bring_back_hub(world), None, None)
+
+
+def _bring_back_hub(world: World) -> None:
+    if world.hub_back_at is not None and world.hub_back_at <= world.now:
+        world.start_hub()

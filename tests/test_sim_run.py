@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -354,6 +355,14 @@ def test_the_world_s_speed_is_measured_in_rows_plain_and_checked() -> None:
         assert row["events"] >= 2000
         assert row["lowest"] == row["highest"] == row["events_per_cpu_s"] > 0
         assert row["peak_mb"] > 1
+
+
+def test_a_measurement_that_breaks_off_is_said_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "sitecustomize.py").write_text("raise SystemExit('no memory left')", encoding="utf-8")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    done = run("bench", "world", "--nodes", "3", "--events", "1000", "--repeat", "1")
+    assert (done.exit_code, done.stdout) == (70, "")
+    assert re.fullmatch(r"Error: a run with 3 nodes failed: .*no memory left\n", done.stderr)
 
 
 def test_the_world_s_speed_is_a_line_for_people_too() -> None:

@@ -172,6 +172,17 @@ def test_a_hub_that_crashes_starts_a_new_epoch_and_everybody_returns() -> None:
     assert len(world.hub_core.members.live) == 4
 
 
+def test_a_hub_that_crashes_again_while_it_is_down_comes_back_when_the_last_crash_is_over() -> None:
+    first = HubCrash(at=seconds(5), lasts=lasting(3), who=("hub",))
+    longer, shorter = replace(first, at=seconds(6), lasts=lasting(8)), replace(first, at=seconds(7), lasts=lasting(1))
+    notes = Notes()
+    world = played(scenario(first, longer, shorter, seconds=30), recorder=notes)
+    assert world.epoch == 2
+    returns = [at for at, who, what, _ in notes.told if who == "hub" and at > 5 and what == "joined"]
+    assert 14 <= min(returns) < 20
+    assert len(returns) == 4
+
+
 def test_a_paused_node_is_suspected_and_trusted_again_as_the_same_incarnation() -> None:
     notes = Notes()
     world = played(scenario(Pause(at=seconds(5), who=("n2",), lasts=lasting(12)), seconds=40), recorder=notes)
