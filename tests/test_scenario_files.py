@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from mdgan_edge.errors import ConfigurationError
@@ -57,6 +59,15 @@ BAD = [
     (
         fault(f'kind = "clog"; at = "1s"; who = "fraction:0.{"1" * 5000}"'),
         f"bad.toml: fault 1 (clog): who = 'fraction:0.{'1' * 29}...': {WHO}",
+    ),
+    ("seed = 3.5", "bad.toml: seed: it must be a whole number, got 3.5"),
+    (
+        fault('kind = "flash_crowd"; at = "1s"; count = 2.5'),
+        "bad.toml: fault 1 (flash_crowd) count: it must be a whole number, got 2.5",
+    ),
+    (
+        latency('{dist = "lognormall", median = "3ms"}'),
+        f"{LATENCY}dist = 'lognormall' is unknown: did you mean 'lognormal'?",
     ),
     ("links = 3", "bad.toml: links: it must be a table, got a whole number"),
     ('fidelity = "ful"', "bad.toml: fidelity: there is no 'ful': did you mean 'full'?"),
@@ -312,6 +323,11 @@ def test_what_is_much_like_a_mistake_and_is_none_is_taken(text: str) -> None:
 def test_what_is_not_toml_is_told_in_one_line(text: str) -> None:
     with pytest.raises(ConfigurationError, match=r"^bad\.toml is not valid TOML: [^\n]+$"):
         parse_scenario(text, "bad.toml")
+
+
+def test_a_file_that_an_editor_has_marked_as_utf_8_is_read_all_the_same(tmp_path: Path) -> None:
+    (tmp_path / "marked.toml").write_text(HEAD, encoding="utf-8-sig")
+    assert find_scenario(str(tmp_path / "marked.toml")).nodes == 4
 
 
 @pytest.mark.parametrize("key", ["name", "duration", "nodes"])

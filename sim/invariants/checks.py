@@ -16,9 +16,10 @@ from mdgan_edge.settings import Settings, quorum_count, quota_count
 from nodes.core import NodeCore
 from sim.invariants import sessions, sometimes, steps
 from sim.invariants.exits import Exits
-from sim.invariants.ledger import Ledger, Norms
+from sim.invariants.ledger import Ledger
 from sim.invariants.liveness import Liveness
 from sim.invariants.names import INVARIANTS, SOMETIMES, Found, Violation
+from sim.invariants.norms import Norms
 from sim.invariants.replay import Replay
 from sim.scenario.values import Scenario
 

@@ -169,6 +169,7 @@ def _struct_in(kind: Any) -> Any:
 
 _PLACE = re.compile(r"^(.*?) - at `\$\.?(.*?)`$", re.DOTALL)
 _FAULT = re.compile(r"^fault\[(\d+)\]\.?")
+_NO_WHOLE_NUMBER = re.compile(r"Expected `int.*`, got `float`")
 _EVENT = re.compile(r"^churn\.trace\[(\d+)\]")
 
 
@@ -184,6 +185,8 @@ def _in_words(error: Exception, tables: Mapping[str, Any]) -> str:
         place = f"fault {index + 1} ({kind}) {place[fault.end() :]}".strip()
     elif event := _EVENT.match(place):
         place = in_the_file(int(event[1]))
+    if _NO_WHOLE_NUMBER.fullmatch(what):
+        what = what.replace("`float`", str(_value_at(match[2], tables)))
     what = _plainly(what) + _allowed(what, _type_at(match[2], tables))
     return _one_line(f"{place}: {what[:1].lower()}{what[1:]}" if place else what)
 
@@ -240,6 +243,13 @@ def _type_at(place: str, tables: Mapping[str, Any]) -> Any:
         fields = {} if struct is None else {one.encode_name: one.type for one in msgspec.structs.fields(struct)}
         kind = fields.get(name)
     return kind
+
+
+def _value_at(place: str, tables: Any) -> Any:
+    """What stands at a place such as fault[2].count."""
+    for part in re.findall(r"[^.\[\]]+", place):
+        tables = tables[int(part) if isinstance(tables, list) else part]
+    return tables
 
 
 def _one_line(text: object) -> str:
