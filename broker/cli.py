@@ -12,6 +12,7 @@ import click
 from mdgan_edge import __version__
 from mdgan_edge.command import IMAGE_KEYS, Command, config_options, gather, json_option, print_json
 from mdgan_edge.errors import ConfigurationError, DataError, ExitCode, Failed
+from mdgan_edge.streams import SEED_MAX
 
 if TYPE_CHECKING:
     from broker.store import HubStore
@@ -186,7 +187,7 @@ def nodes_remove(node: str, state: Path) -> None:
 @main.command()
 @click.argument("source", type=click.Path(path_type=Path))
 @click.option("--count", type=click.IntRange(1, 10_000), default=100, show_default=True, help="How many images.")
-@click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True, help="Which ones.")
+@click.option("--seed", type=click.IntRange(0, SEED_MAX), default=0, show_default=True, help="Which ones.")
 @click.option(
     "--out", type=click.Path(path_type=Path), required=True, help="A .png (one grid) or .npz (x, y) to write."
 )

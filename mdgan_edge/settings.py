@@ -12,10 +12,12 @@ from typing import Annotated, Literal
 import msgspec
 
 from mdgan_edge.messages import ModelSettings, SwapOptimizer
+from mdgan_edge.streams import SEED_MAX
 
 Positive = Annotated[float, msgspec.Meta(gt=0)]
 AtLeastOne = Annotated[int, msgspec.Meta(ge=1)]
 NotNegative = Annotated[int, msgspec.Meta(ge=0)]
+Seed = Annotated[int, msgspec.Meta(ge=0, le=SEED_MAX)]
 Fraction = Annotated[float, msgspec.Meta(ge=0, lt=1)]
 
 Mode = Literal["async", "sync"]
@@ -27,7 +29,7 @@ StalenessWeight = Literal["none", "inverse", "polynomial", "hinge"]
 class TrainingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What is computed. Symbols are those of docs/algorithm.md."""
 
-    seed: NotNegative = 0  # the seed of everything random
+    seed: Seed = 0  # the seed of everything random
     steps: AtLeastOne = 2000  # generator steps until the run is complete
     batch_size: Annotated[int, msgspec.Meta(ge=2, le=512)] = 10  # b: images per batch
     batches_per_version: AtLeastOne | Literal["auto"] = "auto"  # k: batches per version; auto: max(2, ceil(ln N))
@@ -80,7 +82,7 @@ class NodeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     hub: str = "tcp://127.0.0.1:5755"  # where the hub listens
     data: str = "digits"  # the private images: digits, npz:FILE or folder:DIR
     shard: str = "all"  # all | classes=0-4 | iid:3/8 | dirichlet=0.3:3/8 | labels=2:3/8, see data/shards.py
-    shard_seed: NotNegative = 0  # deals the data out; the same on every node that shares a source
+    shard_seed: Seed = 0  # deals the data out; the same on every node that shares a source
     resize: Annotated[int, msgspec.Meta(ge=8, le=64)] | None = None  # crop and scale to this many pixels
     channels: Literal[1, 3] | None = None  # turn images into grey (1) or colour (3)
     model: str | None = None  # pin a model: refuse any other, or permit a package.module:factory

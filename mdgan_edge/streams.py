@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 
 SEED_BITS = 63
+SEED_MAX = (1 << SEED_BITS) - 1  # what fits everywhere: files, torch, and numbers on the wire
 
 
 def stream_seed(run_seed: int, *key: str | int) -> int:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import resource
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from sim.fresh import run_fresh, tell_operator
 from sim.invariants.checks import Checks
 from sim.play import Plan, bodies_of, plan_run
 from sim.scenario.quantities import Duration
@@ -65,9 +65,8 @@ def _row(nodes: int, checked: bool, several: list[Measured]) -> dict[str, Any]:
 
 
 def _in_fresh_process(nodes: int, checked: bool, events: int) -> Measured:
-    command = [sys.executable, "-m", "sim.bench", str(nodes), str(int(checked)), str(events)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    return Measured(**json.loads(done.stdout))
+    said = run_fresh(f"a run with {nodes} nodes", "sim.bench", str(nodes), str(int(checked)), str(events))
+    return Measured(**json.loads(said))
 
 
 def measure(nodes: int, checked: bool, events: int) -> Measured:
@@ -109,4 +108,4 @@ def main(nodes: str, checked: str, events: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    tell_operator(lambda: main(*sys.argv[1:]))

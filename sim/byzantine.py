@@ -1,4 +1,7 @@
-"""What a lying node says instead of what its core decided. Its core stays the production one: only its words change."""
+"""What a lying node says instead of what its core decided. Its core stays the production one: only its words change.
+
+A free rider is the exception: what is false is already the result of its job, which costs it nothing.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,8 @@ import numpy as np
 from msgspec.structs import replace
 
 from mdgan_edge.actors import Garbled
-from mdgan_edge.messages import Feedback, Message, TaskId, Tensor
+from mdgan_edge.messages import Feedback, Message, Task, TaskId, Tensor
+from nodes.jobs import Trained
 from sim.chance import draw, stream
 from sim.machine import Machine
 from sim.scenario.values import Byzantine
@@ -18,16 +22,34 @@ FLOOD = 5  # copies of each message
 WRONG_TASK = TaskId(1 << 40)  # never given
 
 
-def lies(machine: Machine, message: Message) -> list[Message | Garbled]:
-    """The messages that leave a machine with a behaviour, in place of `message`."""
+def lies(machine: Machine, message: Message, seed: int) -> list[Message | Garbled]:
+    """The messages that leave a machine with a behaviour, in place of `message`. `seed`: the world's."""
     behaviour = machine.behaviour
     assert behaviour is not None
-    if not isinstance(message, Feedback) or draw(machine.compute_key, -1 - machine.jobs_done) >= behaviour.chance:
+    if not isinstance(message, Feedback) or not _now(machine, behaviour):
         return [message]
-    return _lie(machine, behaviour, message)
+    return _lie(machine, behaviour, message, seed)
 
 
-def _lie(machine: Machine, behaviour: Byzantine, said: Feedback) -> list[Message | Garbled]:
+def rides_free(machine: Machine) -> bool:
+    """Whether a machine only pretends to do the training that begins now."""
+    behaviour = machine.behaviour
+    return behaviour is not None and behaviour.how == "free_ride" and _now(machine, behaviour)
+
+
+def pretended(machine: Machine, task: Task, tasks: int, seed: int) -> Trained:
+    """Noise as large as what the machine said last, for a task that it has not looked at."""
+    before = machine.last_feedback
+    like = replace(task.x_g, dtype="float32", norm=before.feedback.norm if before is not None else 1.0)
+    return Trained(task, _noise(like, 1.0, seed, f"{machine.name} {task.task_id}"), 0.0, 0.0, 0.0, tasks)
+
+
+def _now(machine: Machine, behaviour: Byzantine) -> bool:
+    return draw(machine.compute_key, -1 - machine.jobs_done) < behaviour.chance
+
+
+def _lie(machine: Machine, behaviour: Byzantine, said: Feedback, seed: int) -> list[Message | Garbled]:
+    own = f"{machine.name} {said.task_id}"
     match behaviour.how:
         case "nan":
             return [replace(said, feedback=_scaled(said.feedback, math.nan))]
@@ -36,11 +58,11 @@ def _lie(machine: Machine, behaviour: Byzantine, said: Feedback) -> list[Message
         case "scale":
             return [replace(said, feedback=_scaled(said.feedback, behaviour.factor))]
         case "noise":
-            return [replace(said, feedback=_noise(said.feedback, behaviour.factor, f"{machine.name} {said.task_id}"))]
+            return [replace(said, feedback=_noise(said.feedback, behaviour.factor, seed, own))]
         case "collude":
-            return [replace(said, feedback=_noise(said.feedback, behaviour.factor, "collusion"))]
+            return [replace(said, feedback=_noise(said.feedback, behaviour.factor, seed, "collusion"))]
         case "free_ride":
-            return [replace(said, feedback=_noise(said.feedback, 1.0, f"{machine.name} {said.task_id}"))]
+            return [said]
         case "replay":
             return [said] if machine.last_feedback is None else [said, machine.last_feedback]
         case "misshapen":
@@ -65,12 +87,12 @@ def _scaled(tensor: Tensor, by: float) -> Tensor:
     return Tensor(tensor.dtype, tensor.shape, values.tobytes(), norm)
 
 
-def _noise(tensor: Tensor, factor: float, key: str) -> Tensor:
+def _noise(tensor: Tensor, factor: float, seed: int, key: str) -> Tensor:
     """Gaussian noise of `factor` times the norm that the truth has."""
     norm = tensor.norm * factor
     if not tensor.data:
         return Tensor(tensor.dtype, tensor.shape, b"", norm)
-    rng = np.random.Generator(np.random.PCG64(stream(0, "lie", key)))
+    rng = np.random.Generator(np.random.PCG64(stream(seed, "lie", key)))
     values = rng.standard_normal(math.prod(tensor.shape))
     values *= norm / max(float(np.linalg.norm(values)), 1e-30)
     return Tensor(tensor.dtype, tensor.shape, values.astype(np.float32).tobytes(), norm)

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import sys
 import textwrap
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from mdgan_edge import __version__
 from mdgan_edge.command import IMAGE_KEYS, Command, config_options, gather, json_option, parse_assignments, print_json
 from mdgan_edge.errors import SelfCheckFailed
+from mdgan_edge.streams import SEED_MAX
 
 WIDTH = 110  # of texts on a terminal
 
@@ -58,7 +61,9 @@ def swarm(
 @main.command()
 @click.option("--nodes", type=click.IntRange(1, 64), default=4, show_default=True, help="How many nodes.")
 @click.option("--steps", type=click.IntRange(1, 10_000), default=20, show_default=True, help="Generator steps.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="The seed of everything random.")
+@click.option(
+    "--seed", type=click.IntRange(0, SEED_MAX), default=0, show_default=True, help="The seed of everything random."
+)
 @click.option("--model", "models", multiple=True, help="Which models [mlp and cnn28; cnn28 with swaps too].")
 @click.option(
     "--world",
@@ -115,7 +120,9 @@ def verify(
 @click.option(
     "--mode", type=click.Choice(["async", "sync"]), help="sync: the paper's Algorithm 1 [as the scenario says]."
 )
-@click.option("--seed", type=click.IntRange(0), help="The seed of everything that happens [as the scenario says].")
+@click.option(
+    "--seed", type=click.IntRange(0, SEED_MAX), help="The seed of everything that happens [as the scenario says]."
+)
 @click.option("--out", type=click.Path(path_type=Path), envvar="MDGAN_OUT", help="Run directory [runs/SCENARIO-SEED].")
 @click.option("--force", is_flag=True, help="Replace the run that --out holds.")
 @click.option(
@@ -144,6 +151,7 @@ def run(
 
     asked = running.Wanted(scenario, **wanted)
     if check_determinism:
+        _refuse_beside("--check-determinism", {"out": "--out", "force": "--force", "look_at": "--look-at"})
         from sim.determinism import check_determinism as check
 
         digest = check(asked.plan().scenario)
@@ -156,6 +164,18 @@ def run(
         for line in running.summary_lines(found, folder):
             click.echo(line)
     running.refuse_if_failed(found)
+
+
+def _refuse_beside(flag: str, others: Mapping[str, str]) -> None:
+    """Refuse options that mean nothing beside a flag, if somebody wrote them."""
+    context = click.get_current_context()
+    written = [
+        said for name, said in others.items() if context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+    ]
+    if written:
+        raise click.UsageError(
+            f"{flag} only compares two runs and leaves nothing behind: leave out {', '.join(written)}"
+        )
 
 
 @main.command()
@@ -178,19 +198,22 @@ def scenarios(as_json: bool) -> None:
 @click.argument("folder", metavar="RUN", type=click.Path(path_type=Path))
 @json_option
 def shrink(folder: Path, as_json: bool) -> None:
-    """Make a failing RUN small: fewer faults, nodes and seconds that fail the same way, as repro.toml beside it."""
-    from sim.running_world import shrink_run
+    """Make a failing RUN small: fewer faults, nodes and seconds that fail the same way, as repro.toml beside it.
 
-    told = (lambda _: None) if as_json else click.echo
-    repro, scenario, (invariant, at), runs = shrink_run(folder, told)
+    TERM or Ctrl-C ends the search; the smallest found by then is written.
+    """
+    from sim.running_shrink import shrink_run
+
+    found = shrink_run(folder, (lambda _: None) if as_json else click.echo)
+    invariant, at_s, faults = found.failure.invariant, found.failure.at / 1e9, len(found.scenario.fault)
     if as_json:
-        faults = len(scenario.fault)
-        print_json({"repro": str(repro), "invariant": invariant, "at_s": at / 1e9, "faults": faults, "runs": runs})
+        said = {"repro": str(found.repro), "invariant": invariant, "at_s": at_s, "faults": faults, "runs": found.runs}
+        print_json(said | {"ended_early": found.early, "replay": found.again})
         return
-    click.echo(
-        f"{invariant} is violated at {at / 1e9:.6f} s with {len(scenario.fault)} fault(s), {scenario.nodes} node(s)"
-    )
-    click.echo(f"again: mdgan-sim run {repro}")
+    if found.early is not None:
+        click.echo(found.early)
+    click.echo(f"{invariant} is violated at {at_s:.6f} s with {faults} fault(s), {found.scenario.nodes} node(s)")
+    click.echo(f"again: {found.again}")
 
 
 @main.command(name="compare-modes")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -11,6 +9,7 @@ from itertools import zip_longest
 from pathlib import Path
 
 from mdgan_edge.errors import SelfCheckFailed
+from sim.fresh import run_fresh, tell_operator
 from sim.play import bodies_of, plan_run
 from sim.scenario.reading import read_scenario
 from sim.scenario.values import Scenario
@@ -20,7 +19,6 @@ from sim.watch import Silent
 from sim.world import World
 
 HASH_SEEDS = ("1", "4242")
-MINUTES_MAX = 60
 
 
 def check_determinism(scenario: Scenario) -> str:
@@ -45,15 +43,8 @@ def first_difference(one: Path, other: Path) -> str:
 
 
 def _run(file: Path, trace: Path, hash_seed: str) -> str:
-    command = [sys.executable, "-m", "sim.determinism", str(file), str(trace)]
-    environment = {**os.environ, "PYTHONHASHSEED": hash_seed}
-    done = subprocess.run(
-        command, env=environment, capture_output=True, text=True, check=False, timeout=MINUTES_MAX * 60
-    )
-    if done.returncode:
-        said = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
-        raise SelfCheckFailed(f"a run of the determinism check failed: {said[-1]}")
-    return done.stdout.strip()
+    what = "a run of the determinism check"
+    return run_fresh(what, "sim.determinism", str(file), str(trace), more={"PYTHONHASHSEED": hash_seed})
 
 
 def main(file: Path, trace: Path) -> None:
@@ -72,4 +63,4 @@ def main(file: Path, trace: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    tell_operator(lambda: main(Path(sys.argv[1]), Path(sys.argv[2])))

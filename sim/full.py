@@ -18,7 +18,6 @@ from broker.service import Real, fit_to_data
 from broker.trainer import HubTrainer
 from mdgan_edge.actors import Trainer
 from mdgan_edge.data.images import Images, to_unit
-from mdgan_edge.data.shards import parse_shard, shard_text, take
 from mdgan_edge.data.sources import load
 from mdgan_edge.gan.models import architecture, build_discriminator
 from mdgan_edge.gan.scores import Scorer
@@ -28,8 +27,7 @@ from mdgan_edge.settings import Settings
 from nodes.saved import read_discriminator
 from nodes.spares import Spares
 from nodes.trainer import NodeTrainer
-from sim.chance import stream
-from sim.scenario.compiling import node_names
+from sim.shards import Shards
 
 
 @dataclass(slots=True)
@@ -86,11 +84,9 @@ class Full:
         self.architecture = architecture(build_discriminator(settings.model, seed=0))
         model = settings.model
         self.image_shape: tuple[int, int, int] = (model.channels, model.image_size, model.image_size)
-        self._images, self._nodes, self._run = images, nodes, run
+        self._shards, self._run = Shards(settings, images, nodes), run
         self._real = real
         self._scorer: Scorer | None = None
-        self._ranks = {name: rank for rank, name in enumerate(node_names(nodes))}
-        self._shards: dict[NodeId, Images] = {}
         self._folder = Path(tempfile.mkdtemp(prefix="mdgan-"))
         weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
         self._disks = self._kept = 0
@@ -117,23 +113,16 @@ class Full:
         return kept
 
     def node(self, node: NodeId, disk: Any) -> Trainer:
-        return NodeTrainer(node, self._shard(node), disk.file)
+        return NodeTrainer(node, self._shards.of(node), disk.file)
 
     def shard_size(self, node: NodeId) -> int:
-        return len(self._shard(node))
+        return len(self._shards.of(node))
 
     def labels(self, node: NodeId) -> tuple[int, ...] | None:
-        return None if self.settings.node.withhold_labels else (self._shard(node).labels or None)
+        return None if self.settings.node.withhold_labels else (self._shards.of(node).labels or None)
 
     def secrets(self, node: NodeId) -> frozenset[bytes]:
-        return frozenset(image.tobytes() for image in to_unit(self._shard(node).x))
-
-    def _shard(self, node: NodeId) -> Images:
-        if node not in self._shards:
-            rank = self._ranks.get(node, stream(self.settings.training.seed, "shard", node) % self._nodes)
-            spec = parse_shard(shard_text(self.settings.swarm.shards, rank, self._nodes))
-            self._shards[node] = take(self._images, spec, self.settings.training.seed)
-        return self._shards[node]
+        return frozenset(image.tobytes() for image in to_unit(self._shards.of(node).x))
 
 
 def load_full(settings: Settings, explicit: frozenset[str], nodes: int, run: RunDirectory | None) -> Full:

@@ -13,13 +13,15 @@ from typing import Any
 
 from broker.jobs import Checkpoint, Evaluate, MakeBatches, Step
 from mdgan_edge.actors import Core, Finish, Nanos, Peer, Trainer
-from mdgan_edge.messages import Incarnation, NodeId
+from mdgan_edge.messages import NodeId
 from nodes.jobs import Install, Offer, Prepare, Save, Shelve, Train
 from sim.chance import draw
 from sim.links import Way
+from sim.scenario.quantities import DURATION_MAX_NS
 from sim.scenario.values import Byzantine, ClockError, Device, Fault, HubSlow, Server, SlowDisk, Straggler
 
 MILLION = 1_000_000
+LEAST_NS = 1_000  # of any job: time would stand still in a world where nothing takes any
 
 
 @dataclass(slots=True)
@@ -58,12 +60,11 @@ class Process:
 
     core: Core
     trainer: Trainer
-    incarnation: Incarnation
     started_at: int
     jobs: deque[Any] = field(default_factory=deque)
     began_at: int = 0  # the job under work
+    rides: bool = False  # the job under work is only pretended
     wake_at: int | None = None  # true time of the earliest tick on the heap that counts
-    finish: Finish | None = None
     admitted: dict[NodeId, int] = field(default_factory=dict)  # who may call, and until when
 
 
@@ -84,6 +85,8 @@ class Machine:
     incarnation: int = 0  # how often it has started
     disk: Any = None
     disk_before: Any = None  # as it was before the last save
+    saved_at: int = 0  # when that was
+    lost_writes: int = 0  # how often a crash took the last save back
     connections: int = 0
     connection: Connection = field(default_factory=lambda: Connection(Peer(NodeId(""))))
     clock: Clock | None = None  # None: true time
@@ -96,7 +99,7 @@ class Machine:
     paused_until: int = 0
     jobs_done: int = 0
     slowest_ns: int = 0  # the longest of its jobs that began in good health: after the heal
-    last_feedback: Any = None  # what a replaying node says again
+    last_feedback: Any = None  # what its core said last; a replaying node says it again
 
     def connect(self) -> None:
         """A new connection, which waits for nothing on the old one; nothing more comes down that."""
@@ -133,23 +136,28 @@ class Machine:
         return local if self.clock is None else self.clock.when(local)
 
     def duration(self, job: Any, device: Device, server: Server) -> int:
-        """How long its next job takes, in nanoseconds."""
+        """How long its next job takes: LEAST_NS to DURATION_MAX_NS."""
         u = draw(self.compute_key, self.jobs_done)
         self.jobs_done += 1
+        nanos, times = self._effort(job, device, server, u)
+        return max(LEAST_NS, round(min(DURATION_MAX_NS, max(1, nanos) * times)))
+
+    def _effort(self, job: Any, device: Device, server: Server, u: float) -> tuple[int, float]:
+        """How long it would take a machine in good health, and how many times as long it takes this one."""
         match job:
             case Train():
-                return round(device.task.at(u) * self.speed * self.slow)
+                return device.task.at(u), self.speed * self.slow
             case MakeBatches(_, count):
-                return round(server.batch.at(u) * count * self.slow)
+                return server.batch.at(u) * count, self.slow
             case Step():
-                return round(server.step.at(u) * self.slow)
+                return server.step.at(u), self.slow
             case Evaluate():
-                return round(server.evaluate.at(u) * self.slow)
+                return server.evaluate.at(u), self.slow
             case Checkpoint():
-                return round(server.checkpoint.at(u) * self.slow)
+                return server.checkpoint.at(u), self.slow
             case Prepare():
-                return round(device.prepare.at(u) * self.disk_slow)
+                return device.prepare.at(u), self.disk_slow
             case Save() | Offer() | Shelve() | Install():
-                return round(device.save.at(u) * self.disk_slow)
+                return device.save.at(u), self.disk_slow
             case _:
                 raise AssertionError(f"no machine does {job!r}")

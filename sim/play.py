@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from broker.report import run_report
 from mdgan_edge.config import flatten, settings_from
+from mdgan_edge.errors import ConfigurationError
 from mdgan_edge.settings import Settings
 from sim.bodies import Bodies, Tokens
 from sim.camera import Camera
@@ -69,8 +70,12 @@ def plan_run(
     seed: int | None = None,
     fidelity: Fidelity | None = None,
     assignments: Mapping[str, object] | None = None,
+    origin: str | None = None,
 ) -> Plan:
-    """Draw and compile. `assignments` are settings of the hub and nodes that go before those of the scenario."""
+    """Draw and compile. `assignments` are settings of the hub and nodes that go before those of the scenario.
+
+    `origin` is what errors call the scenario. Raises ConfigurationError for what cannot be compiled.
+    """
     seed = scenario.seed if seed is None else seed
     more = _typed(assignments or {})
     scenario = replace(scenario, seed=seed, fidelity=fidelity or scenario.fidelity)
@@ -78,7 +83,10 @@ def plan_run(
         scenario = draw(scenario, seed)
     if scenario.fidelity == "toy":
         scenario = replace(scenario, settings={**TOY_TRAINING, **scenario.settings})
-    scenario = compile_scenario(replace(scenario, settings={**scenario.settings, **more}), seed)
+    try:
+        scenario = compile_scenario(replace(scenario, settings={**scenario.settings, **more}), seed)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{origin or scenario.name}: {error}") from error
     settings = settings_of(scenario)
     if scenario.fidelity == "toy":
         settings = fit_toy(settings)

@@ -57,8 +57,10 @@ class Post:
         elif machine.behaviour is None:
             self._send_up(machine, send, send.message)
         else:
-            for message in lies(machine, send.message):
+            for message in lies(machine, send.message, self._world.scenario.seed):
                 self._send_up(machine, send, message)
+        if type(send.message) is Feedback:
+            machine.last_feedback = send.message
 
     def in_flight(self) -> tuple[int, int]:
         """Bytes on their way up and down."""
@@ -96,8 +98,6 @@ class Post:
             event: Event = Garbled(connection.peer, message.check, message.detail)
         else:
             event = self._received(connection.peer, send, message)
-            if type(message) is Feedback:
-                machine.last_feedback = message
         assert machine.up is not None
         self._carry(
             machine.up, self._world.hub, Letter(connection, event, size, to_hub=True, lane=lane_of(message)), self.up
@@ -139,6 +139,9 @@ class Post:
             return
         counts = self.up if letter.to_hub else self.down
         alive = letter.connection.up if letter.to_hub else letter.connection.down
+        if letter.to_hub and alive and world.hub_back_at is not None:
+            world.push(world.hub_back_at, self._arrives, machine, letter)  # it stays away longer than it seemed
+            return
         if machine.process is None or not alive:
             counts.drop("process gone" if alive else "connection gone", letter.size)
             return

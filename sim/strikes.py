@@ -1,19 +1,19 @@
 """Plays the faults of a compiled scenario on the world: what each kind does when it comes, and undoes when it ends.
 
-Faults may overlap. What lasts on a way or a machine is kept by the fault's number, so that each ends on its own.
+Faults may overlap. What lasts on a way or a machine is kept by the fault's number, so that each ends on its own; a
+process that crashes again while it is down, node or hub, starts when the last of these crashes is over.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
-from statistics import NormalDist
 from typing import TYPE_CHECKING, assert_never
 
 from mdgan_edge.messages import NodeId
 from sim.links import Way
 from sim.machine import MILLION, Clock, Machine
 from sim.scenario.compiling import SET_UP_ANEW
+from sim.scenario.distributions import bounded_exp, normal_quantile
 from sim.scenario.values import (
     Byzantine,
     ClockError,
@@ -40,12 +40,13 @@ from sim.scenario.values import (
 if TYPE_CHECKING:
     from sim.world import World
 
-_EDGE = 2.0**-40
+
+UNSYNCED_MAX_NS = 5_000_000_000  # how long a write may wait in memory before it is on the disk
 
 
 def lognormal_factor(sigma: float, u: float) -> float:
     """A factor of median 1."""
-    return math.exp(sigma * NormalDist().inv_cdf(max(u, _EDGE)))
+    return bounded_exp(sigma * normal_quantile(u))
 
 
 def strike(world: World, number: int, fault: Fault) -> None:
@@ -193,8 +194,8 @@ def _crash(world: World, fault: Crash, machine: Machine, ends_at: int) -> None:
     if machine.gone or (machine.process is None and machine.back_at is None):
         return  # it is not there, and would not have come
     world.crash(machine)
-    if fault.lost_writes and machine.disk_before is not None:
-        machine.disk, machine.disk_before = machine.disk_before, None
+    if fault.lost_writes:
+        _lose_last_write(world, machine)
     if fault.lasts is None:
         machine.gone = True
     elif fault.keep_disk:
@@ -202,6 +203,13 @@ def _crash(world: World, fault: Crash, machine: Machine, ends_at: int) -> None:
     else:
         machine.gone = True
         world.push(max(ends_at, machine.back_at or 0), lambda *_: _set_up_anew(world, machine), None, None)
+
+
+def _lose_last_write(world: World, machine: Machine) -> None:
+    """What was saved a moment ago has not reached the disk."""
+    if machine.disk_before is not None and world.now - machine.saved_at <= UNSYNCED_MAX_NS:
+        machine.disk, machine.disk_before = machine.disk_before, None
+        machine.lost_writes += 1
 
 
 def _set_up_anew(world: World, machine: Machine) -> None:
@@ -218,11 +226,17 @@ def _set_up_anew(world: World, machine: Machine) -> None:
 
 
 def _crash_hub(world: World, ends_at: int) -> None:
-    if world.hub.process is None:
-        return
-    world.crash(world.hub)
-    world.hub_back_at = ends_at
-    for name in sorted(world.machines):
-        world.break_connection(world.machines[name])
+    if world.hub.process is not None:
+        world.crash(world.hub)
+        for name in sorted(world.machines):
+            world.break_connection(world.machines[name])
+    elif world.hub_back_at is None:
+        return  # its run is over
+    world.hub_back_at = max(world.hub_back_at or 0, ends_at)
     if ends_at < world.end_at:
-        world.push(ends_at, lambda *_: world.start_hub(), None, None)
+        world.push(ends_at, lambda *_: _bring_back_hub(world), None, None)
+
+
+def _bring_back_hub(world: World) -> None:
+    if world.hub_back_at is not None and world.hub_back_at <= world.now:
+        world.start_hub()

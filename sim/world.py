@@ -7,10 +7,6 @@ a Watch after every event.
 
 from __future__ import annotations
 
-import gc
-import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
 from heapq import heappop, heappush
 from typing import Any
 
@@ -44,33 +40,24 @@ from mdgan_edge.service import DRAIN_MAX_S
 from mdgan_edge.settings import Settings
 from nodes.core import NodeCore
 from nodes.greeting import NodeFacts
-from nodes.jobs import Install, Save, Shelve
+from nodes.jobs import Install, Save, Shelve, Train, Trained
 from sim import strikes
 from sim.bodies import Bodies
+from sim.byzantine import pretended, rides_free
 from sim.camera import Camera
 from sim.chance import draw, stream
+from sim.garbage import seldom_collected
 from sim.links import Line, Way, overlay
-from sim.machine import Machine, Process
+from sim.machine import LEAST_NS, Machine, Process
 from sim.post import Post
+from sim.raised import Raised, what_was_raised
 from sim.scenario.compiling import node_names
 from sim.scenario.values import Scenario
 from sim.trace import Trace, label
 from sim.watch import Recorder, Watch
 
 START_WITHIN_NS = 200_000_000  # nodes start within this, as processes do
-COLLECT_EVERY = 50_000  # objects made between two looks for garbage in cycles
 LEAST_TICK_NS = 1_000  # between two ticks of a core that wants one at once
-
-
-@contextmanager
-def _seldom_collected() -> Iterator[None]:
-    """A world makes many objects and few cycles: looking for these as often as usual would take a tenth of its time."""
-    usual = gc.get_threshold()
-    gc.set_threshold(COLLECT_EVERY, *usual[1:])
-    try:
-        yield
-    finally:
-        gc.set_threshold(*usual)
 
 
 class World:
@@ -95,6 +82,7 @@ class World:
         self.heal_at = int(scenario.heal.at) if scenario.heal is not None else None
         self.stopped = False  # by whoever looks on
         self.over = False
+        self.raised: Raised | None = None  # by a core, last
         self.post = Post(self)
         self._heap: list[tuple[int, int, Any, Any, Any]] = []
         self._seq = 0
@@ -123,7 +111,7 @@ class World:
             self.push(self.heal_at, self._heal, None, None)
         for number, fault in enumerate(self.scenario.fault):
             self.push(int(fault.at or 0), self._strike, number, fault)
-        with _seldom_collected():
+        with seldom_collected():
             self._play()
         self.now = min(self.end_at, self.now) if self.stopped else self.end_at
         self.over = True
@@ -202,7 +190,7 @@ class World:
         )
         core = HubCore(self.settings, facts, self.hub.local(self.now))
         self.last_hub_core = core
-        self.hub.process = Process(core, self.bodies.hub(self.hub.disk), Incarnation(self.epoch), self.now)
+        self.hub.process = Process(core, self.bodies.hub(self.hub.disk), self.now)
         self.watch.started(self, self.hub)
         self._arm(self.hub, self.hub.process)
 
@@ -232,7 +220,7 @@ class World:
         )
         core = NodeCore(facts, machine.disk.run_id, machine.disk.held, machine.local(self.now), machine.disk.spares)
         trainer = self.bodies.node(machine.name, machine.disk)
-        machine.process = Process(core, trainer, facts.incarnation, self.now)
+        machine.process = Process(core, trainer, self.now)
         self.watch.started(self, machine)
         self.handle(machine, Tick())
 
@@ -318,14 +306,21 @@ class World:
             return
         job = process.jobs.popleft()
         if isinstance(job, Save | Shelve | Install):
-            machine.disk_before = self.bodies.keep(machine.disk)
-        result = process.trainer.do(job)
+            machine.disk_before, machine.saved_at = self.bodies.keep(machine.disk), self.now
+        result = self._pretend(machine, process, job) if process.rides else process.trainer.do(job)
         if process.jobs:
             self._begin(machine, process)
         self.handle(machine, JobDone(job, result))
 
+    def _pretend(self, machine: Machine, process: Process, job: Train) -> Trained:
+        held = process.core.held if isinstance(process.core, NodeCore) else None
+        return pretended(machine, job.task, held.tasks if held is not None else 0, self.scenario.seed)
+
     def _begin(self, machine: Machine, process: Process) -> None:
-        took = machine.duration(process.jobs[0], self.scenario.device, self.scenario.server)
+        job = process.jobs[0]
+        process.rides = type(job) is Train and rides_free(machine)
+        took = machine.duration(job, self.scenario.device, self.scenario.server)
+        took = LEAST_NS if process.rides else took
         process.began_at = self.now
         if took > machine.slowest_ns and (self.heal_at is None or self.now >= self.heal_at):
             machine.slowest_ns = took
@@ -343,9 +338,8 @@ class World:
             self.camera.event(now, machine.name, label(event))
         try:
             effects = process.core.handle(event, machine.local(now))
-        except Exception:  # noqa: BLE001  (a core that raises is what we are looking for)
-            self.watch.broke(self, machine, event, traceback.format_exc(limit=-3))
-            machine.process = None
+        except Exception as error:  # noqa: BLE001  (a core that raises is what we are looking for)
+            self._broke(machine, event, what_was_raised(error))
             return
         self.watch.after(self, machine, event, effects)
         for effect in effects:
@@ -359,6 +353,14 @@ class World:
                 self._carry(machine, process, effect)
         if machine.process is process:
             self._arm(machine, process)
+
+    def _broke(self, machine: Machine, event: Event, raised: Raised) -> None:
+        self.raised = raised
+        if self.recorder is not None:
+            note = Note("raised", raised.text, {"traceback": list(raised.traceback)}, "warning")
+            self.recorder.note(self.now, machine.name, note)
+        self.watch.broke(self, machine, event, raised.text)
+        machine.process = None
 
     def _carry(self, machine: Machine, process: Process, effect: Effect) -> None:
         match effect:
@@ -385,7 +387,7 @@ class World:
 
     def _finish(self, machine: Machine, finish: Finish) -> None:
         assert machine.process is not None
-        machine.process.finish = machine.ended = finish
+        machine.ended = finish
         machine.process = None
         if machine is not self.hub:
             machine.connection.down = False

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from broker.admission import NORMS_KEPT, NORMS_MIN, NormGuard, refusal_by_age
 from mdgan_edge.messages import Verdict, Version
-from sim.invariants.ledger import Norms
+from sim.invariants.norms import Norms
 
 
 def test_nothing_is_clipped_before_there_is_a_median() -> None:

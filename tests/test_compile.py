@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from mdgan_edge.errors import ConfigurationError
-from sim.scenario.compiling import OCCURRENCES_MAX, compile_scenario, kind_of, node_names
+from sim.scenario.compiling import LEAST_LENGTH_NS, OCCURRENCES_MAX, compile_scenario, kind_of, node_names
 from sim.scenario.distributions import Constant
 from sim.scenario.drawing import LIARS, draw
 from sim.scenario.quantities import Duration
@@ -159,6 +159,13 @@ def test_a_fault_without_a_length_lasts_to_the_heal_or_else_to_the_end() -> None
     straggler = '[[fault]]\nkind = "straggler"\nat = "10s"\n'
     assert compiled(straggler + HEAL).fault[0].lasts == Constant(Duration(20 * S))
     assert compiled(straggler).fault[0].lasts == Constant(Duration(50 * S))
+
+
+def test_a_length_that_is_drawn_is_never_nothing_at_all() -> None:
+    text = '[[fault]]\nkind = "clog"\nrate = "1/s"\nfor = {dist = "trace", values = ["0s", "0s"]}\n'
+    made = compiled(text)
+    assert {fault.lasts for fault in made.fault} == {Constant(Duration(LEAST_LENGTH_NS))}
+    assert parse_scenario(dump_scenario(made), "compiled.toml") == made
 
 
 def test_a_crash_without_a_length_is_for_ever() -> None:

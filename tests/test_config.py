@@ -152,7 +152,11 @@ def test_a_section_is_not_a_value(tmp_path: Path) -> None:
             2.0,
             'training.quorum = 2.0 (flag) is not allowed: a whole number >= 1, a number > 0 and <= 1 or "all"',
         ),
-        ("training.seed", True, "training.seed = true (flag) is not allowed: a whole number >= 0"),
+        (
+            "training.seed",
+            True,
+            "training.seed = true (flag) is not allowed: a whole number >= 0 and <= 9223372036854775807",
+        ),
         ("hub.bind", 3, "hub.bind = 3 (flag) is not allowed: text"),
     ],
 )

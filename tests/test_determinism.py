@@ -14,13 +14,14 @@ import pytest
 from click.testing import CliRunner, Result
 from msgspec.structs import replace
 
-from mdgan_edge.errors import SelfCheckFailed
+from mdgan_edge.errors import ExitCode, Failed, SelfCheckFailed
 from sim.cli import main
 from sim.determinism import check_determinism, first_difference
 from sim.play import plan_run, play
 from sim.scenario.quantities import Duration
 from sim.scenario.reading import find_scenario, shipped
 from sim.scenario.values import S, Scenario
+from sim.scenario.writing import dump_scenario
 
 ROOT = Path(__file__).resolve().parent.parent
 SECONDS = 20  # of each scenario: most of what it has to offer has happened by then
@@ -114,6 +115,33 @@ def test_a_run_that_breaks_off_is_said_with_its_last_words(tmp_path: Path, monke
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     with pytest.raises(SelfCheckFailed, match=r"^a run of the determinism check failed: .*no world today$"):
         check_determinism(first_seconds("calm", 0, 1))
+
+
+def test_what_the_operator_can_mend_keeps_its_words_and_its_exit_code(tmp_path: Path) -> None:
+    scenario = replace(first_seconds("calm", 0, 1), fidelity="toy", settings={"swarm.shards": "labels=99"})
+    with pytest.raises(Failed, match=r"^labels=99: the data has only 8 classes") as raised:
+        check_determinism(scenario)
+    assert raised.value.exit_code == ExitCode.CONFIGURATION
+    (tmp_path / "x.toml").write_text(dump_scenario(scenario), encoding="utf-8")
+    done = run(str(tmp_path / "x.toml"), "--check-determinism")
+    assert (done.exit_code, done.stdout) == (78, "")
+    assert done.stderr.startswith("Error: labels=99: the data has only 8 classes")
+
+
+def test_what_lies_in_the_folder_is_not_taken_for_a_part_of_us(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "sim").mkdir()
+    (tmp_path / "sim" / "__init__.py").write_text("raise SystemExit('a stranger')", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    assert check_determinism(first_seconds("calm", 0, 1))
+
+
+@pytest.mark.parametrize("more", [("--out", "x"), ("--force",), ("--look-at", "1s"), ("--force", "--look-at", "1s")])
+def test_what_a_comparison_would_ignore_is_refused_in_one_line(more: tuple[str, ...]) -> None:
+    done = run("calm", "--check-determinism", *more)
+    assert (done.exit_code, done.stdout) == (2, "")
+    named = ", ".join(word for word in more if word.startswith("--"))
+    said = "--check-determinism only compares two runs and leaves nothing behind: leave out "
+    assert done.stderr.splitlines()[-1] == f"Error: {said}{named}"
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from statistics import fmean
 import pytest
 
 from sim.scenario.distributions import KINDS, Distribution, parse_distribution
+from sim.scenario.quantities import DURATION_MAX_NS
 from sim.scenario.values import MS, S
 
 DRAWS = 20_000
@@ -38,7 +39,8 @@ KNOWN = [
 ALL = "constant, uniform, normal, lognormal, pareto, weibull, exponential, trace"
 WRONG = [
     ("-1ms", "'-1ms': a duration cannot be negative here"),
-    ({"dist": "lognormall", "median": "1ms", "sigma": 1}, f"dist = 'lognormall' is unknown: there are {ALL}"),
+    ({"dist": "lognormall", "median": "1ms", "sigma": 1}, "dist = 'lognormall' is unknown: did you mean 'lognormal'?"),
+    ({"dist": "zzz"}, f"dist = 'zzz' is unknown: there are {ALL}"),
     ({"dist": "lognormal", "median": "1ms", "sigma": -1}, "lognormal: sigma cannot be negative"),
     (
         {"dist": "lognormal", "median": "1ms", "sigma": "1ms"},
@@ -77,6 +79,34 @@ def test_no_draw_is_negative_or_falls_as_the_number_grows(written: object) -> No
     drawn = [one.at(u) for u in (0.0, 2.0**-53, 0.001, 0.3, 0.7, 0.999, 1 - 2.0**-53)]
     assert drawn[0] >= 0
     assert drawn == sorted(drawn)
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        {"dist": "normal", "mean": "1h", "sigma": "270000h"},
+        {"dist": "lognormal", "median": "1s", "sigma": 1e9},
+        {"dist": "lognormal", "median": "1s", "sigma": 1e308},
+        {"dist": "pareto", "scale": "1s", "shape": 1e-300},
+        {"dist": "pareto", "scale": "1s", "shape": 5e-324},
+        {"dist": "pareto", "scale": "1s", "shape": 1e-3},
+        {"dist": "weibull", "scale": "1s", "shape": 1e-3},
+        {"dist": "weibull", "scale": "1s", "shape": 5e-324},
+        {"dist": "exponential", "mean": "270000h"},
+    ],
+    ids=named,
+)
+def test_nothing_takes_longer_than_the_longest_duration_however_heavy_the_tail(written: object) -> None:
+    one = parse_distribution(written)
+    drawn = [one.at(u) for u in (0.0, 0.3, 0.5, 0.9, 1 - 2.0**-53)]
+    assert drawn == sorted(drawn)
+    assert drawn[0] >= 0
+    assert drawn[-1] == DURATION_MAX_NS
+
+
+@pytest.mark.parametrize("kind", ["pareto", "weibull"])
+def test_what_has_no_length_has_none_however_heavy_the_tail(kind: str) -> None:
+    assert parse_distribution({"dist": kind, "scale": "0s", "shape": 1e-300}).at(0.9) == 0
 
 
 def test_a_normal_of_a_wide_spread_is_cut_off_at_zero() -> None:

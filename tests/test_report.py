@@ -140,6 +140,12 @@ def test_the_head_says_what_was_played_and_how_to_play_it_again(faulty: Path) ->
         assert said in head, said
 
 
+def test_the_page_does_not_claim_that_everything_is_looked_at_after_every_event(faulty: Path) -> None:
+    section = chart(page(faulty), "invariants")
+    assert "after the heal" in section
+    assert "looked at after every event, or when the line says so" in section
+
+
 def test_hostile_text_is_only_text(faulty: Path) -> None:
     text = page(faulty)
     assert HOSTILE not in text

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from mdgan_edge.errors import ConfigurationError
+from mdgan_edge.streams import SEED_MAX
 from sim.invariants.names import SOMETIMES
 from sim.scenario.checking import TERMS
 from sim.scenario.compiling import compile_scenario
@@ -20,6 +23,7 @@ KINDS = ", ".join(sorted(FAULTS))
 TIME = 'write a duration as a number and one of ns, us, ms, s, min, h, such as "30ms"'
 BITS = 'write a bit rate (per second) as a number and one of bit, kbit, Mbit, Gbit, such as "20Mbit"'
 NODES = "but the nodes are n0 to n3, and those that join"
+WHO = "write all, one, fraction:0.3, count:3, or names of nodes"
 LATENCY = "bad.toml: links.default.latency: "
 FILE = '{file = "trace.csv"}'
 SPELLING = "small letters, digits and dashes, at most 32, and not 'hub'"
@@ -47,6 +51,24 @@ BAD = [
     ("training = 3", "bad.toml: 'training' must be a table: write [training] and its keys below it"),
     ("settings = {}", "bad.toml: unknown key 'settings': write [training], [hub] and the like"),
     ("seed = -1", "bad.toml: seed: it must be a whole number >= 0"),
+    (f"seed = {2**64}", f"bad.toml: seed: it must be a whole number <= {SEED_MAX}"),
+    (
+        fault(f'kind = "clog"; at = "1s"; who = "count:{"9" * 5000}"'),
+        f"bad.toml: fault 1 (clog): who = 'count:{'9' * 34}...': {WHO}",
+    ),
+    (
+        fault(f'kind = "clog"; at = "1s"; who = "fraction:0.{"1" * 5000}"'),
+        f"bad.toml: fault 1 (clog): who = 'fraction:0.{'1' * 29}...': {WHO}",
+    ),
+    ("seed = 3.5", "bad.toml: seed: it must be a whole number, got 3.5"),
+    (
+        fault('kind = "flash_crowd"; at = "1s"; count = 2.5'),
+        "bad.toml: fault 1 (flash_crowd) count: it must be a whole number, got 2.5",
+    ),
+    (
+        latency('{dist = "lognormall", median = "3ms"}'),
+        f"{LATENCY}dist = 'lognormall' is unknown: did you mean 'lognormal'?",
+    ),
     ("links = 3", "bad.toml: links: it must be a table, got a whole number"),
     ('fidelity = "ful"', "bad.toml: fidelity: there is no 'ful': did you mean 'full'?"),
     (
@@ -285,6 +307,10 @@ def test_a_bad_file_is_told_in_one_line(text: str, said: str) -> None:
         fault('kind = "clog"; at = "1s"; who = "count:5"') + fault('kind = "flash_crowd"; at = "1s"; count = 2'),
         fault('kind = "crash"; at = "1s"; for = "1s"; stability = "2s"'),
         fault('kind = "clock"; at = "1s"; drift = -10_000'),
+        fault('kind = "crash"; at = "1s"; for = "0s"') + fault('kind = "hub_crash"; at = "1s"; for = "0s"'),
+        fault('kind = "clock"; at = "1s"; for = "0s"; skew = "1s"'),
+        fault('kind = "link"; at = "1s"; direction = "up"; rate_limit = "1Mbit"') + '[links.default]\nqueue = "1MB"',
+        fault('kind = "reset"; at = "1s"') + '[links.up]\nqueue = "1MB"\n[links.hub]\ndown = "1Mbit"',
         '[churn]\ntrace = [["1s", "leave", "n1"], ["2s", "join", "n1"], ["3s", "crash", "n1"]]',
     ],
 )
@@ -297,6 +323,11 @@ def test_what_is_much_like_a_mistake_and_is_none_is_taken(text: str) -> None:
 def test_what_is_not_toml_is_told_in_one_line(text: str) -> None:
     with pytest.raises(ConfigurationError, match=r"^bad\.toml is not valid TOML: [^\n]+$"):
         parse_scenario(text, "bad.toml")
+
+
+def test_a_file_that_an_editor_has_marked_as_utf_8_is_read_all_the_same(tmp_path: Path) -> None:
+    (tmp_path / "marked.toml").write_text(HEAD, encoding="utf-8-sig")
+    assert find_scenario(str(tmp_path / "marked.toml")).nodes == 4
 
 
 @pytest.mark.parametrize("key", ["name", "duration", "nodes"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -158,7 +159,7 @@ def test_the_scenario_that_a_run_saves_does_the_same_again_and_another_seed_does
     other = played(rough, "--seed", "6", *wishes, "--out", tmp_path / "other")
     assert other["digest"] != first["digest"]
     wished = "--seed 5 --set training.quorum=2 --set training.staleness_max=1"
-    assert first["replay"] == f"mdgan-sim run {rough} {wished} --out {tmp_path}/first-again"
+    assert first["replay"] == f"mdgan-sim run {rough} {wished} --out {tmp_path}/first-again --force"
 
 
 def test_what_is_set_by_hand_goes_before_what_the_scenario_says(rough: Path, tmp_path: Path) -> None:
@@ -171,6 +172,12 @@ def test_the_mode_given_by_hand_goes_before_the_scenario_s(tmp_path: Path) -> No
     found = played("calm", "--mode", "async", "--set", "training.steps=5", "--out", tmp_path / "run")
     assert (found["mode"], found["version"]) == ("async", 5)
     assert found["replay"].startswith("mdgan-sim run calm --mode async --set training.steps=5")
+
+
+def test_what_is_set_and_means_nothing_to_a_virtual_run_is_said(rough: Path, tmp_path: Path) -> None:
+    done = run("run", rough, "--set", "hub.bind=tcp://*:1", "--set", "swarm.nodes=7", "--out", tmp_path / "run")
+    assert done.exit_code == 0
+    assert done.stderr == "! not used: a virtual run decides these itself: hub.bind, swarm.nodes\n"
 
 
 def test_a_run_is_not_overwritten_unless_that_is_asked_for(rough: Path, tmp_path: Path) -> None:
@@ -198,7 +205,7 @@ def test_a_violation_is_said_with_what_when_who_seed_and_how_to_see_it_again(rou
     assert one["what"] == "2 tasks in hand ([6, 10]), credit is 1"
     assert f"VIOLATED credit_kept at {one['at_s']:.6f} s by {one['who']}: {one['what']}" in done.stdout
     assert f"seed 5; again: mdgan-sim run {rough} --seed 5 --out" in done.stdout
-    again = f"again: mdgan-sim run {rough} --seed 5 --out {tmp_path}/run-again"
+    again = f"again: mdgan-sim run {rough} --seed 5 --out {tmp_path}/run-again --force"
     assert done.stderr == f"Error: credit_kept is violated; {again}\n"
     window = json.loads((tmp_path / "run" / "window.json").read_text())
     assert (window["invariant"], window["at_s"]) == ("credit_kept", one["at_s"])
@@ -238,7 +245,9 @@ def test_what_is_too_much_to_be_played_is_refused_in_one_line(tmp_path: Path) ->
     (tmp_path / "mad.toml").write_text(ROUGH.replace("0.5/s", "100000/s"), encoding="utf-8")
     code, line = refusal("run", tmp_path / "mad.toml", "--out", tmp_path / "run")
     assert code == 78
-    assert line.startswith("Error: fault 1 (crash) makes more than 100,000 occurrences (OCCURRENCES_MAX) before 12s: ")
+    assert line.startswith(
+        "Error: mad.toml: fault 1 (crash) makes more than 100,000 occurrences (OCCURRENCES_MAX) before 12s: "
+    )
 
 
 # --- when somebody stops it -------------------------------------------------------------------------------------------
@@ -346,6 +355,14 @@ def test_the_world_s_speed_is_measured_in_rows_plain_and_checked() -> None:
         assert row["events"] >= 2000
         assert row["lowest"] == row["highest"] == row["events_per_cpu_s"] > 0
         assert row["peak_mb"] > 1
+
+
+def test_a_measurement_that_breaks_off_is_said_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "sitecustomize.py").write_text("raise SystemExit('no memory left')", encoding="utf-8")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    done = run("bench", "world", "--nodes", "3", "--events", "1000", "--repeat", "1")
+    assert (done.exit_code, done.stdout) == (70, "")
+    assert re.fullmatch(r"Error: a run with 3 nodes failed: .*no memory left\n", done.stderr)
 
 
 def test_the_world_s_speed_is_a_line_for_people_too() -> None:

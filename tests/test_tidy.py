@@ -24,14 +24,19 @@ CORES = (
     "broker.admission",
     "broker.barrier",
     "broker.buffer",
+    "broker.checkpoints",
     "broker.core",
     "broker.directory",
+    "broker.entrance",
     "broker.evaluations",
+    "broker.farewell",
     "broker.greeting",
+    "broker.member",
     "broker.membership",
     "broker.ownership",
     "broker.report",
     "broker.schedule",
+    "broker.shares",
     "broker.steprule",
     "broker.training",
     "broker.turned_away",
@@ -39,6 +44,7 @@ CORES = (
     "nodes.contact",
     "nodes.core",
     "nodes.greeting",
+    "nodes.worklist",
 )
 IMPURE = {"asyncio", "numpy", "random", "socket", "threading", "time", "torch", "zmq"}
 
@@ -203,6 +209,15 @@ def test_every_module_is_imported_or_an_entry_point() -> None:
     packages = {module for module, path in MODULES.items() if path.name == "__init__.py"}
     mains = {module for module in MODULES if module.endswith(".__main__")}
     assert sorted(MODULES.keys() - used - packages - mains) == []
+
+
+def test_whatever_architecture_calls_pure_is_looked_at() -> None:
+    text = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| \[\w+\.py\]\((broker|nodes)/(\w+)\.py\).*\(pure\)", text, re.MULTILINE)
+    assert {f"{package}.{module}" for package, module in rows} == set(CORES)
+    contract = (ROOT / "pyproject.toml").read_text(encoding="utf-8").partition('name = "what decides is pure"')[2]
+    listed = set(re.findall(r'"((?:broker|nodes)\.\w+)"', contract.partition("forbidden_modules")[0]))
+    assert set(CORES) <= listed
 
 
 @pytest.mark.parametrize("core", CORES)

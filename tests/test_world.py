@@ -12,16 +12,34 @@ import pytest
 from msgspec.structs import replace
 
 from mdgan_edge.actors import Note
-from mdgan_edge.messages import Incarnation, NodeId
+from mdgan_edge.messages import NodeId
+from nodes.jobs import Save
 from sim.bodies import Tokens
 from sim.camera import FILMED_MAX, Camera
 from sim.determinism import check_determinism, first_difference
-from sim.machine import Clock
+from sim.machine import LEAST_NS, Clock, Machine
 from sim.play import Plan, bodies_of, plan_run
 from sim.scenario.distributions import Constant
-from sim.scenario.quantities import Duration
+from sim.scenario.quantities import DURATION_MAX_NS, Duration
 from sim.scenario.reading import find_scenario
-from sim.scenario.values import MS, Crash, Fault, HubCrash, Join, Leave, Partition, Pause, Reset, S, Scenario, Straggler
+from sim.scenario.values import (
+    MS,
+    Crash,
+    Device,
+    Fault,
+    HubCrash,
+    Join,
+    Leave,
+    Links,
+    LinkTerms,
+    Partition,
+    Pause,
+    Reset,
+    S,
+    Scenario,
+    Server,
+    Straggler,
+)
 from sim.trace import Trace
 from sim.watch import Silent
 from sim.world import World
@@ -111,7 +129,7 @@ def test_a_crashed_node_comes_back_as_itself_with_its_next_incarnation() -> None
     world = played(scenario(Crash(at=seconds(5), who=("n1",), lasts=lasting(3))), recorder=notes)
     machine = world.machines[NodeId("n1")]
     assert machine.process is not None
-    assert machine.process.incarnation == Incarnation(2)
+    assert machine.incarnation == 2
     joined = [(round(at), who) for at, _, _, why in notes.of("joined") for who in [why]]
     assert (8, "came back") in joined
 
@@ -120,6 +138,23 @@ def test_a_node_that_has_lost_its_disk_is_set_up_under_a_new_name() -> None:
     world = played(scenario(Crash(at=seconds(5), who=("n1",), lasts=lasting(3), keep_disk=False)))
     assert world.machines[NodeId("n1")].gone
     assert world.machines[NodeId("n1-r1")].process is not None
+
+
+def test_a_crash_that_loses_writes_takes_back_what_was_saved_within_five_seconds_and_no_more() -> None:
+    early = Crash(at=seconds(33), who=("n1",), lasts=lasting(1), lost_writes=True)
+    late = Crash(at=seconds(36), who=("n2",), lasts=lasting(1), lost_writes=True)
+    true = Crash(at=seconds(33), who=("n3",), lasts=lasting(1))
+    world = played(scenario(early, late, true, seconds=40))
+    disks = {name: world.machines[NodeId(name)] for name in ("n0", "n1", "n2", "n3")}
+    assert [name for name, machine in disks.items() if machine.disk.held is None] == ["n1"]
+    assert [machine.lost_writes for machine in disks.values()] == [0, 1, 0, 0]
+
+
+def test_a_crash_that_loses_writes_takes_back_one_save_of_two() -> None:
+    lost = Crash(at=seconds(62), who=("n1",), lasts=lasting(1), lost_writes=True)
+    world = played(scenario(lost, seconds=65))
+    tasks = {name: world.machines[NodeId(name)].disk.held.tasks for name in ("n0", "n1")}
+    assert 0 < tasks["n1"] < 0.7 * tasks["n0"]
 
 
 def test_a_crash_for_ever_is_noticed_and_the_others_go_on() -> None:
@@ -135,6 +170,17 @@ def test_a_hub_that_crashes_starts_a_new_epoch_and_everybody_returns() -> None:
     assert world.epoch == 2
     assert world.hub_core is not None
     assert len(world.hub_core.members.live) == 4
+
+
+def test_a_hub_that_crashes_again_while_it_is_down_comes_back_when_the_last_crash_is_over() -> None:
+    first = HubCrash(at=seconds(5), lasts=lasting(3), who=("hub",))
+    longer, shorter = replace(first, at=seconds(6), lasts=lasting(8)), replace(first, at=seconds(7), lasts=lasting(1))
+    notes = Notes()
+    world = played(scenario(first, longer, shorter, seconds=30), recorder=notes)
+    assert world.epoch == 2
+    returns = [at for at, who, what, _ in notes.told if who == "hub" and at > 5 and what == "joined"]
+    assert 14 <= min(returns) < 20
+    assert len(returns) == 4
 
 
 def test_a_paused_node_is_suspected_and_trusted_again_as_the_same_incarnation() -> None:
@@ -179,6 +225,20 @@ def test_a_clock_rings_no_earlier_than_asked(pace: int) -> None:
 def test_a_job_takes_the_machines_time_and_not_the_computers() -> None:
     world = played(scenario(seconds=3600, nodes=1, training__quorum=1))
     assert version(world) > 10_000
+
+
+def test_a_world_in_which_nothing_takes_time_comes_to_its_end_all_the_same() -> None:
+    never = Constant(Duration(0))
+    server = Server(batch=never, step=never, evaluate=never, checkpoint=never)
+    at_once = replace(scenario(nodes=1, seconds=0.2), links=Links(default=LinkTerms(latency=never)), server=server)
+    world = played(replace(at_once, device=Device(task=never, prepare=never, save=never)))
+    assert world.now == 200 * MS
+    assert 0 < version(world) < 200 * MS / LEAST_NS
+
+
+def test_no_job_takes_longer_than_the_longest_duration_however_slow_the_machine() -> None:
+    machine = Machine(NodeId("n0"), 0, disk_slow=1e300)
+    assert machine.duration(Save(), Device(), Server()) == DURATION_MAX_NS
 
 
 def test_the_camera_films_messages_with_their_fate() -> None:

@@ -33,9 +33,10 @@ from sim.invariants import sessions, sometimes, steps
 from sim.invariants.census import Census
 from sim.invariants.credit import Credit
 from sim.invariants.exits import Exits
-from sim.invariants.ledger import Ledger, Norms
+from sim.invariants.ledger import Ledger
 from sim.invariants.liveness import Liveness
 from sim.invariants.names import AT_THE_END, INVARIANTS, SHOWN_BY, SOMETIMES, Found, Violation
+from sim.invariants.norms import Norms
 from sim.invariants.replay import Replay
 from sim.invariants.swaps import SwapBook
 from sim.scenario.values import Scenario

@@ -81,6 +81,7 @@ SOMETIMES: tuple[str, ...] = (
     "died",
     "rejoined",
     "restarted",
+    "lost_write",
     "kept_discriminator",
     "swapped",
     "direct_swap",

@@ -49,10 +49,11 @@ def of_node_note(note: Note, counts: dict[str, int]) -> None:
 
 
 def of_links(world: World, counts: dict[str, int]) -> None:
-    """At the end: what became of messages."""
+    """At the end: what became of messages, and of what was written."""
     for way in (world.post.up, world.post.down, world.post.across.bytes):
         counts["duplicated_message"] += way.duplicated > 0
         counts["lost_message"] += "loss" in way.dropped
         counts["partitioned_message"] += "partition" in way.dropped
+    counts["lost_write"] = sum(machine.lost_writes for machine in world.machines.values())
     core = world.last_hub_core
     counts["quorum_step"] += core is not None and core.training.version > 0

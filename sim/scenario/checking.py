@@ -2,17 +2,40 @@
 
 from __future__ import annotations
 
-import difflib
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 
 from sim.invariants.names import SOMETIMES
 from sim.scenario.compiling import ABOUT_THE_HUB, FOR_EVER, HUB, MOMENTARY, SET_UP_ANEW, Crew, kind_of
-from sim.scenario.values import Burst, ClockError, Fault, FlashCrowd, Join, LinkChange, MassExit, Scenario
+from sim.scenario.distributions import Constant
+from sim.scenario.quantities import Duration
+from sim.scenario.values import (
+    Burst,
+    Byzantine,
+    Churn,
+    ClockError,
+    Crash,
+    Device,
+    Fault,
+    FlashCrowd,
+    HubCrash,
+    HubSlow,
+    Join,
+    LinkChange,
+    Links,
+    MassExit,
+    Scenario,
+    Server,
+    SlowDisk,
+    Straggler,
+)
+from sim.scenario.words import near_miss
 
 NAME = r"[a-z0-9][a-z0-9-]{0,31}"
-WHO = re.compile(rf"all|one|fraction:[0-9.]+|count:[0-9]+|{NAME}")
+WHO = re.compile(rf"all|one|fraction:[0-9.]{{1,20}}|count:[0-9]{{1,9}}|{NAME}")
+SHOWN_MAX = 40  # characters of what is no name
 GROUP = re.compile(r"all|one|fraction:.*|count:.*")
+NO_TIME = Constant(Duration(0))
 TERMS = ("latency", "rate_limit", "loss", "burst", "duplicate", "reorder")  # of a `link` fault
 
 
@@ -24,12 +47,6 @@ def in_the_file(index: int) -> str:
 def contradiction(scenario: Scenario, place: Callable[[int], str] = in_the_file) -> str | None:
     """The first thing that cannot be, in words; None if all fits. `place` says where an event of churn's trace is."""
     return next(_contradictions(scenario, place), None)
-
-
-def near_miss(word: str, words: Iterable[str]) -> str:
-    """What to say of a word that is none of these."""
-    near = difflib.get_close_matches(word, words := list(words), n=1)
-    return f"did you mean '{near[0]}'?" if near else f"there are {', '.join(words)}"
 
 
 def _contradictions(scenario: Scenario, place: Callable[[int], str]) -> Iterator[str]:
@@ -54,10 +71,47 @@ def _contradictions(scenario: Scenario, place: Callable[[int], str]) -> Iterator
         for trouble in _fault(scenario, fault, roll):
             yield f"fault {number} ({kind_of(fault)}): {trouble}"
     yield from _trace(scenario, roll, place)
-    if scenario.churn.gaps is not None and scenario.churn.sessions is None:
+    yield from _churn(scenario.churn)
+    yield from _drawn(scenario)
+    yield from _queues(scenario)
+
+
+def _churn(churn: Churn) -> Iterator[str]:
+    if churn.arrivals is not None and not churn.arrivals:
+        yield "churn.arrivals = 0/s: nobody ever comes: leave it out"
+    if churn.gaps is not None and churn.sessions is None:
         yield "churn.gaps needs churn.sessions: how long nodes stay away means nothing if they never go"
-    if scenario.everything and scenario.fault:
+    if churn.ends != Churn().ends and churn.sessions is None:
+        yield "churn.ends needs churn.sessions: how nodes go means nothing if they never go"
+
+
+def _drawn(scenario: Scenario) -> Iterator[str]:
+    if not scenario.everything:
+        return
+    if scenario.fault:
         yield "everything = true draws the faults itself: leave [[fault]] out"
+    for name, usual in (("links", Links()), ("device", Device()), ("server", Server()), ("churn", Churn())):
+        if getattr(scenario, name) != usual:
+            yield f"everything = true draws {name} itself: leave [{name}] out"
+
+
+def _queues(scenario: Scenario) -> Iterator[str]:
+    if scenario.everything:
+        return
+    for name in ("default", "up", "down"):
+        if getattr(scenario.links, name).queue is not None and not has_rate(scenario, name):
+            yield f"links.{name}.queue: nothing waits in it without a rate: give {name} a rate, or leave it out"
+
+
+def has_rate(scenario: Scenario, table: str) -> bool:
+    """Whether links of this table, or of those that inherit from it, ever have a rate for which messages wait."""
+    links = scenario.links
+    directions = ("up", "down") if table == "default" else (table,)
+    ports = {"up": links.hub.down, "down": links.hub.up}
+    changes = (fault for fault in scenario.fault if isinstance(fault, LinkChange) and fault.rate_limit is not None)
+    changed = {fault.direction for fault in changes}
+    own = any(getattr(links, name).rate or ports[name] or name in changed for name in directions)
+    return bool(own or links.default.rate or "both" in changed)
 
 
 def _heal(scenario: Scenario) -> Iterator[str]:
@@ -85,11 +139,19 @@ def _fault(scenario: Scenario, fault: Fault, roll: _Roll) -> Iterator[str]:
         yield "rate = 0/s never comes: leave the fault out"
     if fault.rate is not None and isinstance(fault, Join | FlashCrowd | MassExit):
         yield "it cannot have a rate: nodes that come and go at a rate are [churn] arrivals and sessions"
-    if isinstance(fault, FlashCrowd | MassExit) and fault.within < 0:
-        yield f"within = {fault.within.text()} is negative"
+    if isinstance(fault, FlashCrowd | MassExit):
+        yield from _within(scenario, fault)
     yield from _length(fault)
     yield from _nothing_to_it(fault)
     yield from _who(fault, roll)
+
+
+def _within(scenario: Scenario, fault: FlashCrowd | MassExit) -> Iterator[str]:
+    within, end = fault.within, scenario.duration
+    if within < 0:
+        yield f"within = {within.text()} is negative"
+    elif (fault.at or 0) < end < (fault.at or 0) + within:
+        yield f"within = {within.text()} goes beyond the end of the run at {end.text()}"
 
 
 def _length(fault: Fault) -> Iterator[str]:
@@ -104,6 +166,15 @@ def _length(fault: Fault) -> Iterator[str]:
         yield f"`{given[0]}` means nothing to it: those who come stay"
     elif given == ["stability"] and isinstance(fault, (*FOR_EVER, MassExit)):
         yield "`stability` means nothing to it without `for`: those who go stay away"
+    elif given == ["stability"]:
+        yield "`stability` means nothing to it without `for`: it lasts to the heal, or else to the end"
+    elif fault.lasts == NO_TIME and not fault.stability and not _leaves_something(fault):
+        yield "for = 0s: it does nothing in no time"
+
+
+def _leaves_something(fault: Fault) -> bool:
+    """Whether it makes a difference although it is over at once."""
+    return isinstance(fault, (*FOR_EVER, MassExit, HubCrash)) or (isinstance(fault, ClockError) and fault.skew > 0)
 
 
 def _nothing_to_it(fault: Fault) -> Iterator[str]:
@@ -111,6 +182,15 @@ def _nothing_to_it(fault: Fault) -> Iterator[str]:
         yield from _burst(fault.burst)
         if all(getattr(fault, name) is None for name in TERMS):
             yield f"it changes nothing: give it one of {', '.join(TERMS)}"
+    if isinstance(fault, Straggler | SlowDisk | HubSlow) and fault.factor == 1:
+        yield "factor = 1 changes nothing"
+    if isinstance(fault, Byzantine):
+        if fault.how == "scale" and fault.factor == 1:
+            yield "factor = 1 changes nothing"
+        if not fault.chance:
+            yield "chance = 0 never comes: leave the fault out"
+    if isinstance(fault, Crash):
+        yield from _disk(fault)
     if isinstance(fault, ClockError):
         if fault.skew < 0:
             yield f"skew = {fault.skew.text()} is negative: a monotonic clock only jumps forward"
@@ -118,8 +198,20 @@ def _nothing_to_it(fault: Fault) -> Iterator[str]:
             yield 'it changes nothing: give it skew = "2s", or drift = 10_000 (parts per million)'
 
 
+def _disk(fault: Crash) -> Iterator[str]:
+    if fault.lasts is None and not fault.keep_disk:
+        yield "keep_disk = false means nothing without `for`: it never starts again"
+    if fault.lost_writes and (fault.lasts is None or not fault.keep_disk):
+        without = "without `for`: it never starts again" if fault.lasts is None else "if it does not keep its disk"
+        yield f"lost_writes = true means nothing {without}"
+
+
 def _who(fault: Fault, roll: _Roll) -> Iterator[str]:
     who = fault.who
+    if isinstance(fault, FlashCrowd):
+        if who != "all":
+            yield f"who = {who!r} means nothing to it: those who come are new, and named by the seed"
+        return
     if isinstance(fault, ABOUT_THE_HUB):
         if who not in ("all", HUB):
             yield f"who = {who!r} means nothing to it: it befalls the hub"
@@ -135,7 +227,8 @@ def _who(fault: Fault, roll: _Roll) -> Iterator[str]:
     names = (who,) if isinstance(who, str) else who
     for name in names:
         if WHO.fullmatch(name) is None:
-            yield f"who = {name!r}: write all, one, fraction:0.3, count:3, or names of nodes"
+            shown = name if len(name) <= SHOWN_MAX else f"{name[:SHOWN_MAX]}..."
+            yield f"who = {shown!r}: write all, one, fraction:0.3, count:3, or names of nodes"
             return
     if isinstance(who, str) and GROUP.fullmatch(who):
         yield from _amount(who, None if roll.grows else len(roll.crew.at(int(fault.at or 0))))
@@ -173,7 +266,9 @@ def _trace(scenario: Scenario, roll: _Roll, place: Callable[[int], str]) -> Iter
     before = 0
     for index, (at, what, name) in enumerate(scenario.churn.trace):
         trouble = None
-        if at < before:
+        if at >= scenario.duration:
+            trouble = f"{at.text()} is after the end of the run at {scenario.duration.text()}"
+        elif at < before:
             trouble = f"{at.text()} is before the line above it, or the start"
         elif what == "join" and there.get(name):
             trouble = f"{name} is there already"

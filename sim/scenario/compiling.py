@@ -39,6 +39,7 @@ from sim.scenario.values import (
 )
 
 OCCURRENCES_MAX = 100_000  # of one fault, and of churn
+LEAST_LENGTH_NS = 1  # of a fault whose length is drawn: for no time at all is a mistake in a file
 HUB = ("hub",)
 SET_UP_ANEW = re.compile(r"-r[0-9]+$")
 ABOUT_THE_HUB = (HubCrash, HubIsolated, HubPause, HubSlow)
@@ -285,7 +286,7 @@ def _length(fault: Fault, at: int, u: float, ends_at: int) -> Any:
         return None
     left = ends_at - at
     drawn = left if fault.lasts is None else fault.lasts.at(u)
-    return Constant(Duration(min(left, max(drawn, int(fault.stability)))))
+    return Constant(Duration(min(left, max(LEAST_LENGTH_NS, drawn, int(fault.stability)))))
 
 
 def _chosen(fault: Fault, crew: Crew, at: int, chance: _Chance) -> tuple[str, ...]:

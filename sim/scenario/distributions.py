@@ -5,20 +5,31 @@ One number per draw keeps chance countable: the n-th message of a link has the s
 
 from __future__ import annotations
 
-import difflib
 import math
 from dataclasses import dataclass, fields
 from statistics import NormalDist
 from typing import Any, ClassVar
 
-from sim.scenario.quantities import Duration
+from sim.scenario.quantities import DURATION_MAX_NS, Duration
+from sim.scenario.words import near_miss
 
 _STANDARD = NormalDist()
 _EDGE = 2.0**-40  # the inverse of a normal knows no 0 and no 1
+_LOG_MAX = math.log(DURATION_MAX_NS)  # a nanosecond times e to this is as long as anything may take
+
+
+def normal_quantile(u: float) -> float:
+    """Of the standard normal, for u in [0, 1)."""
+    return _STANDARD.inv_cdf(max(u, _EDGE))
+
+
+def bounded_exp(exponent: float) -> float:
+    """No larger than what makes of a nanosecond the longest duration."""
+    return math.exp(min(exponent, _LOG_MAX))
 
 
 class Distribution:
-    """A distribution of durations. `at(u)` for u in [0, 1): nanoseconds, never negative."""
+    """A distribution of durations. `at(u)` for u in [0, 1): nanoseconds, from 0 to DURATION_MAX_NS."""
 
     dist: ClassVar[str]
 
@@ -32,6 +43,17 @@ class Distribution:
             return self.value.text()
         values = {field.name: getattr(self, field.name) for field in fields(self)}  # type: ignore[arg-type]
         return {"dist": self.dist, **{name: _text(value) for name, value in values.items()}}
+
+
+def _bounded(nanos: float) -> int:
+    return min(DURATION_MAX_NS, round(nanos))
+
+
+def _power(base: float, exponent: float) -> float:
+    try:
+        return min(math.pow(base, exponent), float(DURATION_MAX_NS))
+    except OverflowError:
+        return float(DURATION_MAX_NS)
 
 
 def _text(value: Any) -> Any:
@@ -72,7 +94,7 @@ class Normal(Distribution):
     sigma: Duration
 
     def at(self, u: float) -> int:
-        return max(0, round(self.mean + self.sigma * _STANDARD.inv_cdf(max(u, _EDGE))))
+        return _bounded(max(0.0, self.mean + self.sigma * normal_quantile(u)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +106,7 @@ class Lognormal(Distribution):
     sigma: float
 
     def at(self, u: float) -> int:
-        return round(self.median * math.exp(self.sigma * _STANDARD.inv_cdf(max(u, _EDGE))))
+        return _bounded(self.median * bounded_exp(self.sigma * normal_quantile(u)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +118,7 @@ class Pareto(Distribution):
     shape: float
 
     def at(self, u: float) -> int:
-        return round(self.scale / math.pow(1.0 - u, 1.0 / self.shape))
+        return _bounded(self.scale / max(math.pow(1.0 - u, 1.0 / self.shape), 1 / DURATION_MAX_NS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +130,7 @@ class Weibull(Distribution):
     scale: Duration
 
     def at(self, u: float) -> int:
-        return round(self.scale * math.pow(-math.log1p(-u), 1.0 / self.shape))
+        return _bounded(self.scale * _power(-math.log1p(-u), 1.0 / self.shape))
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +141,7 @@ class Exponential(Distribution):
     mean: Duration
 
     def at(self, u: float) -> int:
-        return round(-self.mean * math.log1p(-u))
+        return _bounded(-self.mean * math.log1p(-u))
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,11 +167,10 @@ def parse_distribution(given: object) -> Distribution:
     name = given.get("dist")
     kind = next((one for one in KINDS if one.dist == name), None)
     if kind is None:
-        raise ValueError(f"dist = {name!r} is unknown: there are {', '.join(one.dist for one in KINDS)}")
+        raise ValueError(f"dist = {name!r} is unknown: {near_miss(str(name), [one.dist for one in KINDS])}")
     wanted = [field.name for field in fields(kind)]
     for key in given:
-        near = difflib.get_close_matches(key, wanted, n=1)
-        advice = f"did you mean '{near[0]}'?" if near else f"it has {' and '.join(wanted)}"
+        advice = near_miss(key, wanted, f"it has {' and '.join(wanted)}")
         _refuse(key != "dist" and key not in wanted, f"{name} has no '{key}': {advice}")
     for key in wanted:
         _refuse(key not in given, f"{name} needs {' and '.join(wanted)}: '{key}' is missing")

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from mdgan_edge.messages import SwapOptimizer
 from mdgan_edge.streams import stream_seed
+from sim.scenario.compiling import node_names
 from sim.scenario.distributions import Constant, Distribution, Exponential, Lognormal, Normal, Pareto, Uniform, Weibull
 from sim.scenario.quantities import BitRate, Duration, Frequency
 from sim.scenario.values import (
@@ -72,7 +73,11 @@ def draw(scenario: Scenario, seed: int) -> Scenario:
         device=_device(rng, settings.get("mode") == "sync"),
         server=Server(step=Constant(_ms(rng, 1, 30)), batch=Constant(_ms(rng, 1, 5))),
         churn=_churn(rng),
-        fault=(*_faults(rng, int(heal.at)), *_more_faults(more, int(heal.at))),
+        fault=(
+            *_faults(rng, int(heal.at)),
+            *_more_faults(more, int(heal.at)),
+            *_lost_writes(random.Random(stream_seed(seed, "everything", "writes")), int(heal.at), scenario.nodes),
+        ),
         heal=heal,
     )
 
@@ -130,6 +135,17 @@ def _more_faults(rng: random.Random, heal: int) -> list[Fault]:
     return [anew] if rng.random() < 0.2 else []
 
 
+def _lost_writes(rng: random.Random, heal: int, nodes: int) -> list[Fault]:
+    """Some leave, which saves, and lose their power before that is on the disk."""
+    if rng.random() >= 0.2:
+        return []
+    at = int(rng.uniform(0.1, 0.6) * heal)
+    who = tuple(sorted(rng.sample(node_names(nodes), max(1, nodes // 10))))
+    off = Duration(at + int(rng.uniform(1, 4) * S))
+    crash = Crash(at=off, lasts=Exponential(_s(rng, 1, 6)), who=who, lost_writes=True)
+    return [Leave(at=Duration(at), lasts=Constant(_s(rng, 4, 8)), who=who), *([crash] if off < heal else [])]
+
+
 def _latency(rng: random.Random) -> Distribution:
     middle = _ms(rng, 1, 80)
     return rng.choice(
@@ -174,12 +190,13 @@ def _churn(rng: random.Random) -> Churn:
     if rng.random() < 0.5:
         return Churn()
     sessions = Weibull(rng.uniform(0.5, 1.5), _s(rng, 20, 120)) if rng.random() < 0.7 else None
-    return Churn(
+    churn = Churn(
         arrivals=Frequency(rng.choice((0.05, 0.2, 0.5))) if rng.random() < 0.6 else None,
         sessions=sessions,
         gaps=Exponential(_s(rng, 1, 8)) if sessions is not None and rng.random() < 0.8 else None,
         ends=rng.choice(("leave", "crash", "both")),
     )
+    return churn if sessions is not None else replace(churn, ends="both")  # who stays does not end
 
 
 def _faults(rng: random.Random, heal: int) -> list[Fault]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
@@ -15,11 +14,12 @@ import msgspec
 from mdgan_edge.config import settings_from
 from mdgan_edge.errors import ConfigurationError
 from mdgan_edge.settings import Settings
-from sim.scenario.checking import contradiction, in_the_file, near_miss
+from sim.scenario.checking import contradiction, in_the_file
 from sim.scenario.distributions import Distribution, parse_distribution
 from sim.scenario.quantities import BitRate, ByteCount, Duration, Frequency
 from sim.scenario.traces import read_churn, with_durations
 from sim.scenario.values import Fault, Scenario
+from sim.scenario.words import near_miss
 
 SHIPPED = Path(__file__).parent / "shipped"
 QUANTITIES = (Duration, Frequency, BitRate, ByteCount)
@@ -38,20 +38,19 @@ def find_scenario(name: str) -> Scenario:
         return read_scenario(SHIPPED / f"{name}.toml")
     if Path(name).exists():
         return read_scenario(Path(name))
-    near = difflib.get_close_matches(name, shipped(), n=1)
-    advice = f"did you mean '{near[0]}'?" if near else "`mdgan-sim scenarios` lists those there are"
+    advice = near_miss(name, shipped(), "`mdgan-sim scenarios` lists those there are")
     raise ConfigurationError(f"{name!r} is neither a file nor a scenario: {advice}")
 
 
-def read_scenario(file: Path) -> Scenario:
-    """Read a file. Raises ConfigurationError."""
+def read_scenario(file: Path, origin: str | None = None) -> Scenario:
+    """Read a file; `origin` is what errors call it. Raises ConfigurationError."""
     try:
-        text = file.read_text(encoding="utf-8")
+        text = file.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise ConfigurationError(f"cannot read the scenario {file}: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
         raise ConfigurationError(f"the scenario {file} is not UTF-8 text") from error
-    return parse_scenario(text, file.name, file.parent)
+    return parse_scenario(text, origin or file.name, file.parent)
 
 
 def parse_scenario(text: str, origin: str, folder: Path = Path()) -> Scenario:
@@ -170,6 +169,7 @@ def _struct_in(kind: Any) -> Any:
 
 _PLACE = re.compile(r"^(.*?) - at `\$\.?(.*?)`$", re.DOTALL)
 _FAULT = re.compile(r"^fault\[(\d+)\]\.?")
+_NO_WHOLE_NUMBER = re.compile(r"Expected `int.*`, got `float`")
 _EVENT = re.compile(r"^churn\.trace\[(\d+)\]")
 
 
@@ -185,6 +185,8 @@ def _in_words(error: Exception, tables: Mapping[str, Any]) -> str:
         place = f"fault {index + 1} ({kind}) {place[fault.end() :]}".strip()
     elif event := _EVENT.match(place):
         place = in_the_file(int(event[1]))
+    if _NO_WHOLE_NUMBER.fullmatch(what):
+        what = what.replace("`float`", str(_value_at(match[2], tables)))
     what = _plainly(what) + _allowed(what, _type_at(match[2], tables))
     return _one_line(f"{place}: {what[:1].lower()}{what[1:]}" if place else what)
 
@@ -241,6 +243,13 @@ def _type_at(place: str, tables: Mapping[str, Any]) -> Any:
         fields = {} if struct is None else {one.encode_name: one.type for one in msgspec.structs.fields(struct)}
         kind = fields.get(name)
     return kind
+
+
+def _value_at(place: str, tables: Any) -> Any:
+    """What stands at a place such as fault[2].count."""
+    for part in re.findall(r"[^.\[\]]+", place):
+        tables = tables[int(part) if isinstance(tables, list) else part]
+    return tables
 
 
 def _one_line(text: object) -> str:

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, get_args
 
-from sim.scenario.checking import near_miss
 from sim.scenario.quantities import Duration
 from sim.scenario.values import Passage
+from sim.scenario.words import near_miss
 
 PASSAGES: tuple[str, ...] = get_args(Passage)
 

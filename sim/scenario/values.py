@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from mdgan_edge.settings import Seed
 from sim.scenario.distributions import Constant, Distribution, Lognormal
 from sim.scenario.quantities import BitRate, ByteCount, Duration, Frequency
 
@@ -148,7 +149,7 @@ class Crash(_Fault, frozen=True, tag="crash"):
     """The process is gone (SIGKILL). With `for` it starts again as itself, or set up anew if its disk is gone."""
 
     keep_disk: bool = True
-    lost_writes: bool = False  # the last save had not reached the disk
+    lost_writes: bool = False  # what was saved within the last five seconds had not reached the disk
 
 
 class SlowDisk(_Fault, frozen=True, tag="slow_disk"):
@@ -261,7 +262,7 @@ class Scenario(_Table, frozen=True, kw_only=True):
     about: str = ""
     duration: Duration
     nodes: Annotated[int, msgspec.Meta(ge=1, le=NODES_MAX)]
-    seed: Annotated[int, msgspec.Meta(ge=0)] = 0
+    seed: Seed = 0
     fidelity: Fidelity = "tokens"
     everything: bool = False  # the seed draws settings, links, devices, churn and faults too
     settings: dict[str, Any] = {}  # dotted keys of docs/configuration.md: mode, training.*, hub.*, ...

@@ -11,12 +11,11 @@ from numpy.typing import NDArray
 
 from mdgan_edge.actors import Trainer
 from mdgan_edge.data.images import to_unit
-from mdgan_edge.data.shards import parse_shard, shard_text, take
 from mdgan_edge.errors import ConfigurationError
 from mdgan_edge.messages import NodeId
 from mdgan_edge.settings import Settings
 from mdgan_edge.streams import stream_seed
-from sim.scenario.compiling import node_names
+from sim.shards import Shards
 from sim.toy.hub import ToyHub, ToyHubDisk
 from sim.toy.losses import LOSSES
 from sim.toy.mixture import DIMENSIONS, IMAGE_SHAPE, NAME, draw_images
@@ -61,12 +60,11 @@ class Toy:
     through_codec = False
 
     def __init__(self, settings: Settings, nodes: int) -> None:
-        self._settings, self._nodes = settings, nodes
+        self._settings = settings
         seed = settings.training.seed
-        self._images = draw_images(max(SAMPLES_MIN, nodes * SAMPLES_PER_NODE), seed)
+        images = draw_images(max(SAMPLES_MIN, nodes * SAMPLES_PER_NODE), seed)
+        self._shards = Shards(settings, images, nodes)
         self._scorer = Scorer(settings.hub.samples, stream_seed(seed, "scorer"))
-        self._ranks = {name: rank for rank, name in enumerate(node_names(nodes))}
-        self._shards: dict[int, NDArray[np.float32]] = {}
 
     def hub_disk(self) -> ToyHubDisk:
         return ToyHubDisk()
@@ -84,7 +82,7 @@ class Toy:
         return ToyNode(node, self._shard(node).reshape(-1, DIMENSIONS), disk)
 
     def shard_size(self, node: NodeId) -> int:
-        return len(self._shard(node))
+        return len(self._shards.of(node))
 
     def labels(self, node: NodeId) -> tuple[int, ...] | None:  # noqa: ARG002
         return None  # the model has no classes
@@ -94,9 +92,4 @@ class Toy:
 
     def _shard(self, node: NodeId) -> NDArray[np.float32]:
         """(m, 2, 1, 1)"""
-        seed = self._settings.training.seed
-        rank = self._ranks.get(node, stream_seed(seed, "shard", node) % self._nodes)
-        if rank not in self._shards:
-            spec = parse_shard(shard_text(self._settings.swarm.shards, rank, self._nodes))
-            self._shards[rank] = to_unit(take(self._images, spec, seed).x)
-        return self._shards[rank]
+        return to_unit(self._shards.of(node).x)
