@@ -43,7 +43,7 @@ def test_a_defect_under_many_faults_becomes_a_small_file_that_shows_it_again_and
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    compiled = plan_run(small(), BURIED).scenario
+    compiled = plan_run(small(swapping=False), BURIED).scenario
     assert len(compiled.fault) > 3 * FEW
     Path("buried.toml").write_text(dump_scenario(compiled), encoding="utf-8")
     with mutants.hub.leavers_are_still_given_work():

@@ -12,6 +12,7 @@ from mdgan_edge.messages import (
     Feedback,
     GivenUp,
     Message,
+    Neighbour,
     NodeId,
     Peers,
     Ping,
@@ -21,7 +22,7 @@ from mdgan_edge.messages import (
 )
 from nodes.jobs import Offer, Prepare, Prepared
 from nodes.swapping import ANSWER_S, PAUSE_S, ROUNDS_MAX, Stage
-from tests.node_world import FACTS, HELD, MINE, TERMS, WELCOME, Node, task, trained
+from tests.node_world import FACTS, HELD, MINE, NEXT_HEADER, TERMS, WELCOME, Node, task, trained
 
 EVERY_TASK = replace(TERMS, swap_epochs=0.1)  # 100 samples, batches of 10
 ANN, BEN, CAY = FACTS.node, NodeId("ben"), NodeId("cay")
@@ -58,7 +59,7 @@ def proposals(effects: list[Effect]) -> list[Propose]:
 
 def declined_by_all(node: Node, *peers: NodeId) -> list[Message]:
     """PEERS come, and each of them is busy; what is said after the last of them."""
-    effects = node.hear(Peers(peers))
+    effects = node.hear(Peers(tuple(map(Neighbour, peers))))
     for _ in peers:
         (asked,) = proposals(effects)
         effects = node.hear(Decline(asked.swap_id, asked.to, asked.sender, "busy"))
@@ -82,7 +83,7 @@ def test_a_node_that_seeks_can_be_asked() -> None:
     effects = node.hear(Propose(SwapId("ben/1/1"), BEN, ANN, DiscriminatorId("d2-ben"), 0, HELD.architecture))
     assert said(effects) == [Accept(SwapId("ben/1/1"), ANN, BEN, HELD.discriminator_id, HELD.hop)]
     assert Run(Offer(SwapId("ben/1/1"))) in effects
-    assert said(node.hear(Peers((CAY,)))) == []  # it has found one
+    assert said(node.hear(Peers((Neighbour(CAY),)))) == []  # it has found one
 
 
 def test_a_node_that_pauses_can_be_asked() -> None:
@@ -95,7 +96,7 @@ def test_a_node_that_pauses_can_be_asked() -> None:
 
 def test_a_node_that_has_proposed_is_busy() -> None:
     node = seeking()
-    node.hear(Peers((BEN,)))
+    node.hear(Peers((Neighbour(BEN),)))
     effects = node.hear(Propose(SwapId("cay/1/1"), CAY, ANN, DiscriminatorId("d3-cay"), 0, HELD.architecture))
     assert said(effects) == [Decline(SwapId("cay/1/1"), ANN, CAY, "busy")]
 
@@ -124,7 +125,7 @@ def test_where_there_is_nobody_it_gives_up_at_once_and_says_so() -> None:
 
 def test_a_partner_who_refuses_after_all_ends_the_turn() -> None:
     node = seeking()
-    (asked,) = proposals(node.hear(Peers((BEN,))))
+    (asked,) = proposals(node.hear(Peers((Neighbour(BEN),))))
     node.hear(Accept(asked.swap_id, BEN, asked.sender, DiscriminatorId("d2-ben"), 0))
     assert said(node.hear(Decline(asked.swap_id, BEN, asked.sender, "bad"))) == [GivenUp()]
 
@@ -138,6 +139,6 @@ def test_who_was_asked_without_being_due_has_no_turn_to_give_up() -> None:
 
 def test_a_new_session_has_no_turn_to_give_up() -> None:
     node = seeking()
-    node.hear(replace(WELCOME, terms=EVERY_TASK))
+    node.hear(replace(WELCOME, terms=EVERY_TASK), NEXT_HEADER)
     assert node.core.swapping.done == {"lost": 1}
     assert node.core.swapping.stage is None
