@@ -6,9 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.network import Network
 from tests.shells import Shells
+
+settings.register_profile("any machine", deadline=None)  # how long an example takes says more of the machine than of us
+settings.load_profile("any machine")
 
 
 @pytest.fixture
