@@ -327,9 +327,9 @@ def test_a_hub_killed_three_times_goes_on_each_time_with_every_node_and_its_disc
         resumed = [line for line in read(shells.folder / "run/journal.jsonl") if line["what"] == "resumed"][-1]
         assert version - 10 <= resumed["version"] <= version
         assert {node: by_hand.node(node)["discriminator"] for node in ("alice", "bob")} == owned
-    assert len(list((shells.folder / "run/checkpoints").iterdir())) <= 3
     interrupt(hub)
     assert [ended(process)[0] for process in (hub, *nodes)] == [0, 0, 0]
+    assert len(list((shells.folder / "run/checkpoints").iterdir())) <= 3  # while one is written there are four
     welcomed = [line["kept"] for line in read(shells.folder / "alice/journal.jsonl") if line["what"] == "welcomed"]
     assert welcomed == [False, True, True, True]
     newest = shells.json("run/run.json")["version"]

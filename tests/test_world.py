@@ -291,3 +291,9 @@ def test_a_device_that_loses_its_disk_comes_back_under_a_new_name_each_time() ->
     running = [name for name, machine in world.machines.items() if machine.process is not None]
     assert [name for name in running if name.startswith("x-ray")] == ["x-ray-r2"]
     assert world.machines[NodeId("x-ray")].up is world.machines[NodeId("x-ray-r2")].up
+
+
+def test_a_hub_that_comes_back_only_when_all_is_over_holds_up_nobody() -> None:
+    crash = HubCrash(at=seconds(2), lasts=lasting(3))
+    world = played(scenario(crash, seconds=5))
+    assert (world.hub.process, world.now) == (None, 5 * S)
