@@ -161,11 +161,8 @@ def _in_words(kind: inspect.Type) -> str:
 
 def _range(kind: inspect.IntType | inspect.FloatType) -> str:
     bounds = ((">=", kind.ge), (">", kind.gt), ("<=", kind.le), ("<", kind.lt))
-    return "".join(
-        f" {sign} {bound if isinstance(bound, int) else format(bound, 'g')}"
-        for sign, bound in bounds
-        if bound is not None
-    ).replace(" <", " and <")
+    said = ((sign, bound if isinstance(bound, int) else f"{bound:g}") for sign, bound in bounds if bound is not None)
+    return "".join(f" {sign} {bound}" for sign, bound in said).replace(" <", " and <")
 
 
 def _either(words: Iterable[str]) -> str:

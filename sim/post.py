@@ -140,7 +140,7 @@ class Post:
         counts = self.up if letter.to_hub else self.down
         alive = letter.connection.up if letter.to_hub else letter.connection.down
         if letter.to_hub and alive and (world.hub_back_at or 0) > world.now:
-            world.push(world.hub_back_at, self._arrives, machine, letter)  # it stays away longer than it seemed
+            world.push(world.hub_back_at or 0, self._arrives, machine, letter)  # it stays away longer than it seemed
             return
         if machine.process is None or not alive:
             counts.drop("process gone" if alive else "connection gone", letter.size)

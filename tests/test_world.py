@@ -183,6 +183,11 @@ def test_a_hub_that_crashes_again_while_it_is_down_comes_back_when_the_last_cras
     assert len(returns) == 4
 
 
+def test_a_hub_that_is_down_to_the_very_end_of_the_run_holds_up_no_end() -> None:
+    world = played(scenario(HubCrash(at=seconds(5), lasts=lasting(5), who=("hub",)), seconds=10))
+    assert (world.now, world.epoch) == (10 * S, 1)
+
+
 def test_a_paused_node_is_suspected_and_trusted_again_as_the_same_incarnation() -> None:
     notes = Notes()
     world = played(scenario(Pause(at=seconds(5), who=("n2",), lasts=lasting(12)), seconds=40), recorder=notes)
