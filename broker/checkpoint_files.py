@@ -57,6 +57,8 @@ def write_checkpoint(folder: Path, state: GeneratorState, run_id: str) -> None:
     write_atomic(folder / f"version-{state.version:06d}.safetensors", save(state.tensors(), facts))
     for old in checkpoint_files(folder)[KEPT:]:
         old.unlink(missing_ok=True)
+    for half_written in folder.glob(f".{PATTERN}.*.tmp"):  # by a process that died over it
+        half_written.unlink(missing_ok=True)
 
 
 def checkpoint_files(folder: Path) -> list[Path]:

@@ -134,7 +134,7 @@ def nodes() -> None:
     """The register of nodes: who may come in."""
 
 
-@nodes.command("add")
+@nodes.command("add", context_settings={"ignore_unknown_options": True})  # a key may begin with a dash
 @click.argument("node")
 @click.argument("public_key")
 @state_option

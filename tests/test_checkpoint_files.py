@@ -100,3 +100,10 @@ def test_a_disk_that_will_not_have_it_is_a_data_error(tmp_path: Path) -> None:
     (tmp_path / "checkpoints").write_text("a file")
     with pytest.raises(DataError, match="cannot make"):
         write_checkpoint(tmp_path / "checkpoints", state(), "run-1")
+
+
+def test_what_a_process_left_half_written_is_swept_away_by_the_next_checkpoint(tmp_path: Path) -> None:
+    left = tmp_path / ".version-000003.safetensors.77.tmp"
+    left.write_bytes(b"half")
+    write_checkpoint(tmp_path, state(), "run-1")
+    assert not left.exists()

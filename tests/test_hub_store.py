@@ -6,7 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from broker.cli import main
 from broker.ownership import Owner
 from broker.store import DATABASE, RUNS_REMEMBERED, HubStore
 from mdgan_edge.errors import ConfigurationError, DataError
@@ -166,3 +168,10 @@ def test_owners_are_remembered_by_run_and_of_the_last_few_runs_only(store: HubSt
     known = [run for run in range(RUNS_REMEMBERED + 2) if store.owners(f"run-{run}")]
     assert known == [1, *range(3, RUNS_REMEMBERED + 2)]
     assert store.owners("run-1") == alices(99)
+
+
+def test_a_key_that_begins_with_a_dash_is_no_option(store: HubStore) -> None:
+    key = "-" + "0" * 39
+    done = CliRunner().invoke(main, ["nodes", "add", "alice", key, "--state", str(store.folder)])
+    assert (done.exit_code, done.output) == (0, "alice may join.\n")
+    assert store.list()[0].public_key == key
