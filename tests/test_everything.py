@@ -96,9 +96,7 @@ def test_with_real_networks_and_disks_discriminators_move_and_none_is_lost_in_ba
     plan = plan_run(replace(find_scenario("churn"), nodes=5), 1, "full", {**settings, "training.swap": 0.05})
     run = play(plan)
     assert_nothing_violated(run)
-    seen = run.checks.sometimes
-    assert seen["swapped"]
-    assert seen["spare_installed"]
+    assert run.checks.sometimes["swapped"]
 
 
 SKEWED = {

@@ -16,7 +16,7 @@ SEEDS = 50
 
 
 def small(swapping: bool) -> Scenario:
-    """`swapping`: every node swaps often, and there is time to see that one waits too long for a decision."""
+    """`swapping`: every node swaps often; there is time, and no barrier, to see that one waits too long for a decision."""
     expect = Expect(rejoin_within=Duration(15 * S), advance_within=Duration(12 * S), starve_within=Duration(15 * S))
     return replace(
         find_scenario("everything"),
@@ -24,7 +24,7 @@ def small(swapping: bool) -> Scenario:
         duration=Duration((75 if swapping else 45) * S),
         heal=Heal(at=Duration(14 * S)),
         expect=expect,
-        settings={"training.swap": 0.1 if swapping else "off"},
+        settings={"mode": "async", "training.swap": 0.1} if swapping else {"training.swap": "off"},
     )
 
 

@@ -83,6 +83,8 @@ class Liveness:
             self._held_up_at = world.now
         healthy = [machine for machine in world.machines.values() if self._is_healthy(world, machine)]
         self._looked_at |= MEMBERS if healthy else set()
+        if self._training.swap_barrier and any(_swaps(machine) for machine in healthy):
+            self._held_up_at = world.now  # by design: nobody trains while a node swaps
         self._looked_at |= {"no_swap_in_doubt"} if world.now - self._settled_at > DOUBT_MAX_NS else set()
         for node, why in self._evicted.items():
             if any(machine.name == node for machine in healthy):
@@ -152,6 +154,11 @@ class Liveness:
         hungry = world.now - max(since, self._held_up_at, *(time.get(name, 0) for time in times))
         if hungry > within:
             yield "no_starvation", name, f"none of its feedback was merged for {hungry / 1e9:.1f} s"
+
+
+def _swaps(machine: Machine) -> bool:
+    core = machine.process.core if machine.process is not None else None
+    return isinstance(core, NodeCore) and core.swapping.stage is not None
 
 
 def _held_up(world: World, machine: Machine) -> bool:

@@ -12,7 +12,7 @@ from broker.member import Member
 from broker.ownership import Ownership
 from broker.swaps import Half, Swaps
 from mdgan_edge.actors import Nanos, Persist
-from mdgan_edge.messages import Commit, Prepared
+from mdgan_edge.messages import Commit, Prepared, Version
 from nodes.core import NodeCore
 from nodes.jobs import Install
 from nodes.swapping import Stage, Swapping
@@ -22,14 +22,14 @@ from tests.mutants.planting import always, broken, caught_by
 @caught_by("swap_decided_once")
 def one_prepared_is_enough() -> Any:
     def hasty(true: Any) -> Any:
-        def prepared(self: Swaps, member: Member, said: Prepared, now: Nanos) -> Any:
+        def prepared(self: Swaps, member: Member, said: Prepared, version: Version, now: Nanos) -> Any:
             partner = self._members.get(said.partner)
             owned = self._ownership.owned(member.node), self._ownership.owned(said.partner)
             named = (said.held_id, said.held_hop), (said.received_id, said.received_hop)
             if partner is None or owned != named:
-                return true(self, member, said, now)
+                return true(self, member, said, version, now)
             self._halves[said.swap_id] = Half(partner.node, crossed(said, member), now)
-            return self._commit(self._halves[said.swap_id], member, said, now)
+            return self._commit(self._halves[said.swap_id], member, said, version, now)
 
         return prepared
 
@@ -121,31 +121,33 @@ def abort_is_not_said() -> Any:
 
 
 @caught_by("no_swap_in_doubt")
-def commit_is_said_only_once() -> Any:
-    def once(true: Any) -> Any:
+def commit_is_said_once_and_to_one_only() -> Any:
+    def to_one(true: Any) -> Any:
+        def commit(self: Swaps, *args: Any) -> Any:
+            effects = true(self, *args)
+            _, second = [effect for effect in effects if is_commit(effect)]
+            self._told.clear()
+            return [effect for effect in effects if effect is not second]
+
+        return commit
+
+    def deaf(true: Any) -> Any:
         def prepared(self: Swaps, *args: Any) -> Any:
             effects = true(self, *args)
-            return effects if len(effects) > 1 or not said_again(effects) else []
+            return [] if len(effects) == 1 and is_commit(effects[0]) else effects
 
         return prepared
 
-    def never_again(true: Any) -> Any:
-        def sweep(self: Swaps, now: Nanos) -> Any:
-            self._told.clear()
-            return true(self, now)
-
-        return sweep
-
     @contextmanager
     def both() -> Iterator[None]:
-        with broken(Swaps, "_prepared", once), broken(Swaps, "sweep", never_again):
+        with broken(Swaps, "_commit", to_one), broken(Swaps, "_prepared", deaf):
             yield
 
     return both()
 
 
-def said_again(effects: list[Any]) -> bool:
-    return any(isinstance(getattr(effect, "message", None), Commit) for effect in effects)
+def is_commit(effect: Any) -> bool:
+    return isinstance(getattr(effect, "message", None), Commit)
 
 
 @caught_by("one_discriminator_each")
