@@ -16,7 +16,7 @@ SEEDS = 50
 
 
 def small(swapping: bool) -> Scenario:
-    """`swapping`: every node swaps often; there is time, and no barrier, to see that one waits too long for a decision."""
+    """`swapping`: all swap often, without a barrier; there is time to see that one waits too long for a decision."""
     expect = Expect(rejoin_within=Duration(15 * S), advance_within=Duration(12 * S), starve_within=Duration(15 * S))
     return replace(
         find_scenario("everything"),
