@@ -15,7 +15,7 @@ from tests.mutants import MUTANTS, Mutant, swaps
 SEEDS = 50
 
 
-def small(swapping: bool) -> Scenario:
+def small(swapping: bool = False) -> Scenario:
     """`swapping`: all swap often, without a barrier; there is time to see that one waits too long for a decision."""
     expect = Expect(rejoin_within=Duration(15 * S), advance_within=Duration(12 * S), starve_within=Duration(15 * S))
     return replace(

@@ -256,7 +256,7 @@ class Checks:
             return
         assert core is not None
         member = core.members.get(node)
-        if member is None or self._ledger.sessions.get(node) != event.header.session:
+        if member is None or not member.present or self._ledger.sessions.get(node) != event.header.session:
             return
         if world.hub.local(world.now) < member.quarantined_until:
             return
