@@ -44,6 +44,7 @@ ROUNDS_MAX = 4  # ... so often before it waits for its next turn
 PAUSE_S = 0.5  # the longest first pause, doubled with each further round; all are busy where all are due at once
 PEER_CONNECT_S = 3.0  # how long a peer that is called itself may take to answer, before it is asked through the hub
 ANSWER_S = 5.0  # how long a peer may take to answer; how often the hub is asked for peers, which may have to wait
+COPY_BYTES_MAX = 60 * 1024 * 1024  # of the tensors of a copy: a message may have 64 MiB
 COPY_S = 30.0  # how long copies may take to cross
 ASK_AGAIN_S = 2.0  # how often the hub is told PREPARED while it has not decided
 
@@ -74,6 +75,7 @@ class Swapping:
         self._count = 0  # swaps proposed since the start
         self._peers: list[Neighbour] = []  # of those to ask, who is left
         self._tries = 0
+        self._too_large = False
         self._rounds = 0  # how often it got peers in this turn
         self._sought = False  # the hub was told that a turn has begun, and not that it is over
         self.stage: Stage | None = None
@@ -91,7 +93,7 @@ class Swapping:
     @property
     def period(self) -> int:
         """Tasks between two swaps, ceil(m·E/b); 0: never."""
-        if self._terms is None or not self._terms.swap_epochs:
+        if self._terms is None or not self._terms.swap_epochs or self._too_large:
             return 0
         return math.ceil(self._shard_size * self._terms.swap_epochs / self._terms.batch_size)
 
@@ -147,7 +149,7 @@ class Swapping:
             return self._asked_again(held, now, by)
         if asked.architecture != held.architecture:
             return [_say(Decline(asked.swap_id, self._node, asked.sender, "bad"), by)]
-        if self.stage not in FREE or self._at_work:
+        if self.stage not in FREE or self._at_work or self._too_large:
             return [_say(self._busy(asked), by)]
         self._open(asked.swap_id, asked.sender)
         self._theirs, self._by = asked, by
@@ -200,7 +202,13 @@ class Swapping:
         self._at_work.discard(Offer)
         if offered.swap_id != self.swap_id or self.stage is not Stage.GIVING:
             return []
-        return [_say(copy_of(offered, self._node, self._partner, held), self._by)]
+        copy = copy_of(offered, self._node, self._partner, held)
+        if copy.byte_count > COPY_BYTES_MAX:
+            self._too_large = True
+            why = f"a copy of the discriminator has {copy.byte_count} bytes, at most {COPY_BYTES_MAX} can travel"
+            remedy = f"{why}: no swaps (training.swap_optimizer = stay sends a third)"
+            return [Note("too_large", remedy, level="warning"), *self._close("too large")]
+        return [_say(copy, self._by)]
 
     def shelved(self, shelved: Shelved, held: HeldDiscriminator, now: Nanos) -> list[Act]:
         """The other's copy is in the shadow slot, or was no good."""

@@ -28,7 +28,7 @@ from mdgan_edge.messages import (
     Tensor,
 )
 from nodes.jobs import Install, Offer, Offered, Shelve, Shelved
-from nodes.swapping import ANSWER_S, ASK_AGAIN_S, COPY_S, ROUNDS_MAX, TRIES_MAX, Act, Stage, Swapping
+from nodes.swapping import ANSWER_S, ASK_AGAIN_S, COPY_BYTES_MAX, COPY_S, ROUNDS_MAX, TRIES_MAX, Act, Stage, Swapping
 from tests.node_world import HELD, TERMS
 
 ANN, BOB, CAROL = NodeId("ann"), NodeId("bob"), NodeId("carol")
@@ -319,3 +319,14 @@ def test_a_new_session_settles_whatever_was_open() -> None:
     for side in (seeking(), asking(), giving(), prepared()):
         side.swapping.welcomed(TERMS)
         assert side.swapping.stage is None
+
+
+def test_a_discriminator_that_no_message_can_hold_is_never_swapped() -> None:
+    side = giving()
+    huge = Tensor("float32", (COPY_BYTES_MAX // 4 + 1,), b"")
+    note, over = side.swapping.offered(replace(OFFERED, numbers=huge), HELD)
+    assert isinstance(note, Note)
+    assert "at most 62914560 can travel: no swaps" in note.why
+    assert over == GivenUp()
+    assert side.train(100) == []
+    assert side.hear(THEIRS) == [Decline(ASKED, ANN, BOB, "busy")]

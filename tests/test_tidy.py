@@ -38,12 +38,17 @@ CORES = (
     "broker.schedule",
     "broker.shares",
     "broker.steprule",
+    "broker.swaps",
     "broker.training",
     "broker.turned_away",
     "nodes.calls",
     "nodes.contact",
+    "nodes.divergence",
     "nodes.core",
     "nodes.greeting",
+    "nodes.leaving",
+    "nodes.saves",
+    "nodes.swapping",
     "nodes.worklist",
 )
 IMPURE = {"asyncio", "numpy", "random", "socket", "threading", "time", "torch", "zmq"}
