@@ -78,7 +78,7 @@ def _draw_times(panel: Axes, found: Mapping[str, Any]) -> None:
         if missing := len(times) - len(reached):
             panel.annotate(
                 f"{missing} never",
-                (1, row),
+                (1, row - 0.36),
                 xycoords=("axes fraction", "data"),
                 ha="right",
                 va="center",
