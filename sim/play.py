@@ -148,6 +148,7 @@ def report(played: Played, replay: str) -> dict[str, Any]:
     return {
         **run_report(core),
         "outcome": outcome,
+        "ended": world.hub.ended.text if world.hub.ended is not None else None,
         "seed": played.plan.scenario.seed,
         "scenario": played.plan.scenario.name,
         "fidelity": played.plan.scenario.fidelity,

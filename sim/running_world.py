@@ -10,7 +10,7 @@ from typing import Any
 from mdgan_edge.actors import Note
 from mdgan_edge.command import parse_assignments, tell
 from mdgan_edge.config import dump_toml
-from mdgan_edge.errors import ConfigurationError, SelfCheckFailed
+from mdgan_edge.errors import ConfigurationError, ExitCode, Failed, SelfCheckFailed
 from mdgan_edge.rundir import RunDirectory, write_atomic, write_json
 from sim.camera import Camera
 from sim.play import Plan, Played, plan_run, play, report
@@ -158,8 +158,10 @@ def violation_lines(found: dict[str, Any]) -> list[str]:
 
 
 def refuse_if_failed(found: dict[str, Any]) -> None:
-    """Raises SelfCheckFailed if an invariant is false or something expected did not happen."""
+    """Raises SelfCheckFailed if an invariant is false or something expected did not happen, Failed if the hub did."""
     false = [name for name, verdict in found["invariants"].items() if verdict is False]
     if false or found["missed"]:
         named = [*(f"{name} is violated" for name in false), *(f"{name} never happened" for name in found["missed"])]
         raise SelfCheckFailed(f"{'; '.join(named)}; again: {found['replay']}")
+    if found["outcome"] == "failed":
+        raise Failed(ExitCode.UNEXPECTED, f"the hub failed: {found['ended']}; again: {found['replay']}")

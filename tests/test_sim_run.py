@@ -17,6 +17,7 @@ from click.testing import CliRunner, Result
 
 from broker.core import HubCore
 from mdgan_edge.command import one_line
+from mdgan_edge.errors import ExitCode
 from sim.cli import main
 from sim.invariants.names import INVARIANTS, SOMETIMES
 from sim.scenario.reading import find_scenario, shipped
@@ -372,3 +373,12 @@ def test_the_world_s_speed_is_a_line_for_people_too() -> None:
     assert plain.split()[:3] == ["3", "nodes", "plain"]
     assert checked.split()[:3] == ["3", "nodes", "checked"]
     assert plain.split()[-1] == "MB"
+
+
+def test_a_hub_that_failed_fails_the_run_and_says_why(tmp_path: Path) -> None:
+    file = tmp_path / "wild.toml"
+    rest = 'nodes = 3\nfidelity = "toy"\n[training]\nlr_generator = 3e38\n'
+    file.write_text(f'name = "wild"\nabout = "A generator that diverges."\nduration = "20s"\n{rest}')
+    done = CliRunner().invoke(main, ["run", str(file), "--out", str(tmp_path / "run")])
+    assert done.exit_code == ExitCode.UNEXPECTED
+    assert "Error: the hub failed: the generator diverged at version 1" in done.output
