@@ -142,7 +142,8 @@ class Way:
     plain: bool = field(init=False)
     constant: int | None = field(init=False)  # the latency, if it never changes
     sent: int = 0
-    last_at: int = 0  # arrival of the last one that keeps its place
+    last_at: int = 0  # arrival of the last one, while nothing but latency is at work
+    afloat: list[tuple[int, int]] = field(default_factory=list)  # of those under way else: when it left, and arrives
     bad: bool = False  # in a burst of loss, at seen_at
     seen_at: int = 0
     cuts: int = 0  # partitions that lie on it now, those of the hub among them
@@ -152,6 +153,11 @@ class Way:
     def __post_init__(self) -> None:
         self.line = Line(None)
         self._settle()
+
+    def reset(self) -> None:
+        """A new connection: what comes on it waits for nothing on the old one."""
+        self.last_at = 0
+        self.afloat.clear()
 
     def lay(self, number: int, terms: LinkTerms) -> None:
         """A fault changes the terms."""
@@ -174,6 +180,8 @@ class Way:
             self.terms = replace(self.terms, loss=0.0, burst=None)
         self.line.rate = self.terms.rate
         self.plain = self.terms.plain and self.port.rate is None
+        if self.plain:
+            self.last_at = max([self.last_at, *(at for _, at in self.afloat)])
         latency = self.terms.latency
         self.constant = int(latency.value) if isinstance(latency, Constant) else None
 
@@ -217,10 +225,17 @@ class Way:
             late = left_at + latency + round(REORDER_FACTOR * latency * draw(self.key, n + 3))
             return max(late, self.held_until)
         at = max(left_at + latency, self.held_until)
-        if lane is Lane.USUAL and to_hub:  # keeps its order
-            at = self.last_at = max(at, self.last_at)
+        if to_hub:
+            at = self._in_order(left_at, at, now)
         if terms.duplicate and draw(self.key, n + 4) < terms.duplicate:
             return at, at + terms.latency.at(draw(self.key, n + 5))
+        return at
+
+    def _in_order(self, left_at: int, at: int, now: int) -> int:
+        """Nothing arrives before what has left before it: lanes pass each other in the outbox, not on the line."""
+        self.afloat = [one for one in self.afloat if one[1] > now]
+        at = max([at, self.last_at, *(arrives for left, arrives in self.afloat if left <= left_at)])
+        self.afloat.append((left_at, at))
         return at
 
     def _latency(self, n: int) -> int:

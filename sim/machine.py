@@ -106,7 +106,7 @@ class Machine:
         self.connection.down = False
         for way in (self.up, self.down):
             if way is not None:
-                way.last_at = 0
+                way.reset()
         self.connections += 1
         self.connection = Connection(Peer(self.name, b"%d" % self.connections))
 

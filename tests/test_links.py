@@ -180,3 +180,9 @@ def test_draws_of_a_stream_are_uniform_and_do_not_follow_each_other() -> None:
     together = sum((a - 0.5) * (b - 0.5) for a, b in pairwise(numbers)) / MANY
     assert abs(together) < 0.003
     assert [draw(stream(1, "x"), n) for n in range(5)] != [draw(stream(2, "x"), n) for n in range(5)]
+
+
+def test_nothing_passes_what_is_on_the_line_already_however_long_that_takes() -> None:
+    one = way(latency=Uniform(Duration(5 * MS), Duration(3000 * MS)), duplicate=1e-9)
+    arrivals = [one.carry(100, at * MS, lane) for at, lane in enumerate([Lane.USUAL, Lane.HEARTBEAT, Lane.BULK] * 50)]
+    assert arrivals == sorted(arrivals, key=int)  # type: ignore[call-overload]
