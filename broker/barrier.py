@@ -50,6 +50,8 @@ class Barrier:
 
     def gathered(self, version: Version, now: Nanos) -> list[NodeId]:
         """Who is to be told of peers: all that were due before `version`, once no live member has a task in flight."""
+        if not self._asking:
+            return []
         self._forget(now)
         if not self._asking or self._members.oldest_in_flight(ANY) is not None:
             return []
@@ -61,6 +63,8 @@ class Barrier:
 
     def holds(self, version: Version, now: Nanos) -> bool:
         """Whether somebody swaps or is to swap before `version`, so that none of its tasks is to be handed out."""
+        if not self._turns:
+            return False
         self._forget(now)
         return any(turn.until is not None or turn.since < version for turn in self._turns.values())
 

@@ -8,7 +8,7 @@ memory, so a hub that starts anew decides as its former process did.
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import msgspec
 
@@ -69,7 +69,6 @@ class SwapCounts:
     direct: int = 0  # of these: both copies went from node to node
     direct_bytes: int = 0  # of the copies that nodes say they got so, committed or not
     aborted: int = 0
-    why: dict[str, int] = field(default_factory=dict)  # of the aborted
 
 
 class Swaps:
@@ -248,7 +247,6 @@ class Swaps:
         if half is None:
             return []
         self.counts.aborted += 1
-        self.counts.why[why] = self.counts.why.get(why, 0) + 1
         effects: list[Effect] = []
         for node in (half.node, half.said.partner):
             member = self._members.get(node)

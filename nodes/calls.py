@@ -34,6 +34,11 @@ class Calls:
     def __init__(self) -> None:
         self._called: Neighbour | None = None
 
+    @property
+    def open(self) -> bool:
+        """Whether somebody is called."""
+        return self._called is not None
+
     def follow(self, wanted: Neighbour | None) -> list[Effect]:
         """Call whom the swap wants, and end the call that it wants no more."""
         before, self._called = self._called, wanted

@@ -285,7 +285,7 @@ class NodeCore:
             return effects  # the session is gone, and the task with it
         if result.feedback is None:
             return [*effects, self._send(Refuse(result.task.task_id, "diverged"), now)]
-        due = self._act(self.swapping.act(self._at_rest, now), now)  # SEEK first: a barrier must know before it opens
+        due = self._swap_if_due(now)  # SEEK first: a barrier must know before it opens
         return [*due, self._send(jobs.answer(result, self.held), now)]
 
     def _diverged(self, held: HeldDiscriminator) -> list[Effect]:
@@ -308,6 +308,10 @@ class NodeCore:
             return []
         unfit = calls.unfit(event, self.facts.node)
         return unfit or self._act(self.swapping.received(event.message, self._at_rest, now, event.sender), now)
+
+    def _swap_if_due(self, now: Nanos) -> list[Effect]:
+        idle = not self.swapping.due(now) and not self._calls.open
+        return [] if idle else self._act(self.swapping.act(self._at_rest, now), now)
 
     def _act(self, acts: list[Act], now: Nanos) -> list[Effect]:
         called = self._calls.follow(self.swapping.calls)
@@ -348,7 +352,7 @@ class NodeCore:
         match self.phase:
             case Phase.SERVING:
                 effects = self._train_next() if self.work.waiting else []
-                effects += self._act(self.swapping.act(self._at_rest, now), now)
+                effects += self._swap_if_due(now)
                 if self._saves.due(now):
                     self._saves.begun()
                     effects.append(Run(Save()))

@@ -104,5 +104,6 @@ def status_report(core: NodeCore, _now: Nanos) -> dict[str, Any]:
         "model": welcome.terms.model.name if welcome else None,
         "discriminator": core.held.discriminator_id if core.held else None,
         "tasks": core.held.tasks if core.held else 0,
+        "swaps": dict(sorted(core.swapping.done.items())),
         "verdicts": {verdict.value: count for verdict, count in sorted(core.receipts.items())},
     }

@@ -48,6 +48,8 @@ COPY_BYTES_MAX = 60 * 1024 * 1024  # of the tensors of a copy: a message may hav
 COPY_S = 30.0  # how long copies may take to cross
 ASK_AGAIN_S = 2.0  # how often the hub is told PREPARED while it has not decided
 
+NEVER = math.inf
+
 Act = Message | Send | SwapJob | Note  # what is to be sent (to the hub, or to a node itself), done or said
 
 
@@ -70,7 +72,7 @@ class Swapping:
 
     def __init__(self, node: NodeId, incarnation: Incarnation, shard_size: int) -> None:
         self._node, self._incarnation, self._shard_size = node, incarnation, shard_size
-        self._terms: NodeTerms | None = None
+        self._period = NEVER  # tasks between two swaps, ceil(m·E/b)
         self._tasks = 0  # since the last swap, or the last turn that came to nothing
         self._count = 0  # swaps proposed since the start
         self._peers: list[Neighbour] = []  # of those to ask, who is left
@@ -91,20 +93,14 @@ class Swapping:
         self.done: dict[str, int] = {}  # how swaps ended here
 
     @property
-    def period(self) -> int:
-        """Tasks between two swaps, ceil(m·E/b); 0: never."""
-        if self._terms is None or not self._terms.swap_epochs or self._too_large:
-            return 0
-        return math.ceil(self._shard_size * self._terms.swap_epochs / self._terms.batch_size)
-
-    @property
     def calls(self) -> Neighbour | None:
         """The node to which there has to be a connection now."""
         return self._called if self.stage is not None else None
 
     def welcomed(self, terms: NodeTerms) -> None:
         """A new session: WELCOME has said what the node owns, whatever was open is settled by that."""
-        self._terms = terms
+        swaps = terms.swap_epochs and not self._too_large
+        self._period = math.ceil(self._shard_size * terms.swap_epochs / terms.batch_size) if swaps else NEVER
         if self.stage is not None:
             self._close("lost")
 
@@ -204,7 +200,7 @@ class Swapping:
             return []
         copy = copy_of(offered, self._node, self._partner, held)
         if copy.byte_count > COPY_BYTES_MAX:
-            self._too_large = True
+            self._too_large, self._period = True, NEVER
             why = f"a copy of the discriminator has {copy.byte_count} bytes, at most {COPY_BYTES_MAX} can travel"
             remedy = f"{why}: no swaps (training.swap_optimizer = stay sends a third)"
             return [Note("too_large", remedy, level="warning"), *self._close("too large")]
@@ -237,14 +233,19 @@ class Swapping:
 
     # --- what time brings -----------------------------------------------------------------------------------------
 
+    def due(self, now: Nanos) -> bool:
+        """Whether `act` may have something to do."""
+        if self.stage is None:
+            return self._tasks >= self._period
+        return self.deadline is not None and now >= self.deadline
+
     def act(self, held: HeldDiscriminator | None, now: Nanos) -> list[Act]:
         """What is due: a swap, the next try, giving up, asking the hub again. `held`: see `received`."""
         if held is None:
             return []
         if self.stage is None:
-            due = self.period and self._tasks >= self.period and not self._at_work
-            return self._begin(now) if due else []
-        if self.deadline is None or now < self.deadline:
+            return self._begin(now) if self.due(now) and not self._at_work else []
+        if not self.due(now):
             return []
         match self.stage:
             case Stage.SEEKING | Stage.PAUSING:

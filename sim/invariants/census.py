@@ -29,9 +29,9 @@ class Census:
             if isinstance(effect, Send) and isinstance(effect.message, Welcome):
                 node, given = effect.to.node, effect.message.discriminator
                 before = ledger.assigned.get(node)
-                owned = {one.discriminator_id for one in world.owners.values() if one.node != node}
-                owned.add(given.discriminator_id)
-                if before is not None and before[0] not in owned and has(world.machines[node], before):
+                if before is None or before[0] == given.discriminator_id or not has(world.machines[node], before):
+                    continue
+                if all(one.discriminator_id != before[0] for one in world.owners.values() if one.node != node):
                     what = f"it has {before[0]}, hop {before[1]}, which nobody owns any more"
                     yield "discriminator_not_lost", node, what
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from broker.jobs import Checkpointed, Step, Stepped
-from mdgan_edge.actors import Effect, Event, Finish, Garbled, JobDone, Note, Persist, Received, Run, Send, Tick
+from mdgan_edge.actors import Drain, Effect, Event, Finish, Garbled, JobDone, Note, Persist, Received, Run, Send, Tick
 from mdgan_edge.messages import (
     Abort,
     Bye,
@@ -55,7 +55,6 @@ class Checks:
     def __init__(self, scenario: Scenario, settings: Settings, replay: bool = False) -> None:
         self.violations: list[Violation] = []
         self.sometimes: dict[str, int] = dict.fromkeys(SOMETIMES, 0)
-        self._settings = settings
         self._training = settings.training
         self._ledger = self._new_ledger()
         self._liveness = Liveness(scenario, settings)
@@ -131,9 +130,7 @@ class Checks:
 
     def broke(self, world: World, machine: Machine, event: Event, why: str) -> None:
         """A core raised."""
-        self._violated(
-            world, "no_crash", machine.name, f"{type(event).__name__}: {' | '.join(why.split(chr(10))[-6:])}"
-        )
+        self._violated(world, "no_crash", machine.name, f"{type(event).__name__}: {why}")
 
     def after(self, world: World, machine: Machine, event: Event, effects: list[Effect]) -> None:
         """A core has handled an event."""
@@ -149,8 +146,8 @@ class Checks:
         if type(event) is Tick:
             self._seen.add("tick")
             self._woken(world, machine)
-        else:
-            self._exits.handled(machine, event)
+        elif type(event) is Drain:
+            self._exits.drained(machine)
         if world.now >= self._liveness.look_at:
             self._found(world, self._liveness.look(world, self._ledger, self._swaps, self._census))
 
@@ -179,12 +176,11 @@ class Checks:
     # --- the hub --------------------------------------------------------------------------------------------------
 
     def _hub(self, world: World, event: Event, effects: list[Effect]) -> None:
-        kind = type(event)
         if self._replay is not None:
             self._replay.record(world, event, effects)
         if isinstance(event, Received):
             self._received(world, event, effects)
-        elif kind is JobDone and isinstance(event, JobDone):
+        elif isinstance(event, JobDone):
             self._job_done(world, event.result)
             self._exits.hub_did(event.result)
         self.sometimes["garbled"] += isinstance(event, Garbled)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from broker.core import Phase
 from broker.jobs import BatchesMade
-from mdgan_edge.actors import HUB, Drain, Event, Finish, Send
+from mdgan_edge.actors import HUB, Finish, Send
 from mdgan_edge.errors import ExitCode
 from mdgan_edge.messages import Bye, Error, ErrorCode, NodeId
 from sim.invariants.names import Found
@@ -29,10 +29,9 @@ class Exits:
     def started(self, machine: Machine) -> None:
         self._dismissed.discard(machine.name)
 
-    def handled(self, machine: Machine, event: Event) -> None:
-        """A core has handled an event."""
-        if type(event) is Drain:
-            self._dismissed.add(machine.name)
+    def drained(self, machine: Machine) -> None:
+        """Its operator wants it to end."""
+        self._dismissed.add(machine.name)
 
     def hub_did(self, result: Any) -> None:
         """A job of the hub is done."""
