@@ -50,7 +50,8 @@ def summary_lines(found: Mapping[str, Any], folder: Path) -> list[str]:
     """For a terminal."""
     target, seeds = found["target"], len(found["seeds"])
     lines = [
-        f"{found['scenario']}, {found['fidelity']}, {seeds} {'seed' if seeds == 1 else 'seeds'}: time to {target['score']} {target['value']:g}"
+    count = f"{seeds} seed{'' if seeds == 1 else 's'}"
+        f"{found['scenario']}, {found['fidelity']}, {count}: time to {target['score']} {target['value']:g}"
     ]
     for mode, one in found["modes"].items():
         time = "never" if one["reached_s"] is None else f"{_words(one['reached_s'], '.0f')} s"
