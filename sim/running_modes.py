@@ -49,8 +49,8 @@ def compare_modes(
 def summary_lines(found: Mapping[str, Any], folder: Path) -> list[str]:
     """For a terminal."""
     target, seeds = found["target"], len(found["seeds"])
-    count = f"{seeds} seed{'' if seeds == 1 else 's'}"
-    lines = [f"{found['scenario']}, {found['fidelity']}, {count}: time to {target['score']} {target['value']:g}"]
+    runs = f"{seeds} seed{'' if seeds == 1 else 's'}"
+    lines = [f"{found['scenario']}, {found['fidelity']}, {runs}: time to {target['score']} {target['value']:g}"]
     for mode, one in found["modes"].items():
         time = "never" if one["reached_s"] is None else f"{_words(one['reached_s'], '.0f')} s"
         missed = f" ({one['reached']} of {seeds} seeds)" if one["reached"] < seeds else ""
