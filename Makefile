@@ -1,10 +1,11 @@
 # make swarm [ARGS="--nodes 4"]   train on the embedded digits with real processes on this machine
-# make test                       the whole suite; make test-long: what takes longer
+# make test [WORKERS=2]            the whole suite, in so many processes; make test-long: what takes longer
 # make check                      style, types, import contracts; make docs: write the generated documents
 # Each makes its own environment in .venv first. Needed beforehand: python3 >= 3.11 with venv, and make.
 
 PYTHON ?= python3
 ARGS ?=
+WORKERS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
@@ -17,7 +18,7 @@ swarm: $(STAMP)
 	$(BIN)/mdgan-sim swarm $(ARGS)
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -q -m "not long" $(ARGS)
+	$(BIN)/python -m pytest -q -m "not long" -n $(WORKERS) --dist loadgroup $(ARGS)
 
 test-long: $(STAMP)
 	$(BIN)/python -m pytest -q -m long $(ARGS)

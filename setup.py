@@ -63,6 +63,7 @@ setup(
             "mypy==2.4.1",
             "prdc>=0.2",
             "pytest>=8.2",
+            "pytest-xdist>=3.6",
             "ruff==0.17.6",
             "scipy>=1.13",
             "setuptools>=70.1",

@@ -15,6 +15,14 @@ settings.register_profile("any machine", deadline=None)  # how long an example t
 settings.load_profile("any machine")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """One worker runs every test with real swarms: two swarms at once would only wait for each other."""
+    for item in items:
+        if "shells" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.xdist_group("swarms"))
+
+
 @pytest.fixture
 def network() -> Iterator[Network]:
     network = Network()
