@@ -67,8 +67,7 @@ def load(source: str, part: PartName, seed: int, resize: int | None = None, chan
     `resize` (pixels) crops to the central square and scales; without it images must be square and 8..64 pixels.
     `channels` turns grey into colour (three equal channels) or colour into grey (ITU-R 601); None keeps them.
     """
-    images = choose(open_source(source, resize, channels), part)
-    return images.subset(np.random.default_rng(stream_seed(seed, "permute", part)).permutation(len(images)))
+    return permuted(choose(open_source(source, resize, channels), part), part, seed)
 
 
 def open_source(source: str, resize: int | None = None, channels: Channels | None = None) -> Opened:
@@ -102,6 +101,11 @@ def choose(opened: Opened, part: PartName) -> Images:
         raise DataError(f"{name}: one image cannot be split into a training and a test part; add more images")
     held_out, kept = _held_out(len(opened.train))
     return opened.train.subset(held_out if part == "test" else kept)
+
+
+def permuted(images: Images, part: PartName, seed: int) -> Images:
+    """In an order drawn from `seed`: many sources are sorted by class."""
+    return images.subset(np.random.default_rng(stream_seed(seed, "permute", part)).permutation(len(images)))
 
 
 def parse_source(source: str) -> Source:
