@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import os
 import pickle
 import struct
@@ -74,10 +75,14 @@ def python2_pickle(x: np.ndarray, y: Sequence[int]) -> bytes:
     minus = number(-1) * 2
     kind = b"cnumpy\ndtype\n" + text(b"u1") + number(0) + number(1) + b"\x87R"
     kind += b"(" + number(3) + text(b"|") + b"NNN" + minus + number(0) + b"tb"
-    array = b"cnumpy.core.multiarray\n_reconstruct\nq\x01cnumpy\nndarray\n" + number(0) + b"\x85" + text(b"b") + b"\x87R"
+    array = (
+        b"cnumpy.core.multiarray\n_reconstruct\nq\x01cnumpy\nndarray\n" + number(0) + b"\x85" + text(b"b") + b"\x87R"
+    )
     array += b"(" + number(1) + number(len(x)) + number(3072) + b"\x86" + kind + b"\x89" + text(x.tobytes()) + b"tb"
     labels = b"](" + b"".join(number(one) for one in y) + b"e"
-    return b"\x80\x02}(" + text(b"data") + array + text(b"labels") + labels + text(b"batch_label") + text(b"one") + b"u."
+    return (
+        b"\x80\x02}(" + text(b"data") + array + text(b"labels") + labels + text(b"batch_label") + text(b"one") + b"u."
+    )
 
 
 def write_cifar(folder: Path, x: np.ndarray, y: np.ndarray, batches: int = 5, protocol: int | None = 2) -> None:
@@ -123,9 +128,16 @@ def write_celeba(folder: Path, count: int, csv: bool = False, inner: str = "img_
 # --- folders
 
 
+def png_bytes(image: np.ndarray) -> bytes:
+    """An image (H, W) as a PNG."""
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
 def write_folder(folder: Path, x: np.ndarray, y: np.ndarray | None, names: Sequence[str] = ()) -> None:
     """Images (n, H, W) as PNG, below folders of their classes if they have labels."""
     for index, image in enumerate(x):
         path = folder if y is None else folder / (names[y[index]] if names else str(y[index]))
         path.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(image).save(path / f"{index:05}.png")
+        (path / f"{index:05}.png").write_bytes(png_bytes(image))

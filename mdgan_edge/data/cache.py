@@ -15,7 +15,7 @@ import os
 import shutil
 import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -109,15 +109,15 @@ def content_key(facts: str, files: Sequence[tuple[str, Path]]) -> str:
 def cached(folder: Path, key: str, look: Callable[[], Parts]) -> Entry:
     """The entry of this name; if there is none that is whole, it is made from `look`, whose errors pass through."""
     path = folder / f"{key}{SUFFIX}"
-    if (found := _read(path)) is not None:
-        return found
-    train, test = look()
     try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with _alone(folder):
-            if (found := _read(path)) is None:  # else another process has just made it
-                _write(path, [train] if test is None else [train, test])
-                found = _read(path)
+        found = _read(path)
+        if found is None:
+            parts = look()
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            with _alone(folder):
+                if (found := _read(path)) is None:  # else another process has just made it
+                    _write(path, [part for part in parts if part is not None])
+                    found = _read(path)
     except OSError as error:
         text = f"{folder}: images cannot be cached there ({error.strerror or error}); make room or set MDGAN_CACHE"
         raise DataError(text) from None
@@ -138,11 +138,10 @@ def _read(path: Path) -> Entry | None:
             or hashlib.blake2b(mapped[START:].data, digest_size=DIGEST_BYTES).digest() != digest
         ):
             return None
-        os.utime(path)  # used just now
     except FileNotFoundError:
         return None
-    except PermissionError as error:
-        raise DataError(f"{path}: {error.strerror}; set MDGAN_CACHE to a folder of your own") from None
+    with suppress(OSError):  # where others may only read
+        os.utime(path)  # used just now
     layouts = _layouts(mapped)
     offset = PAGE
     pixels = []
