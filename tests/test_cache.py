@@ -93,6 +93,13 @@ def test_an_entry_that_was_cut_off_is_made_again(tmp_path: Path, length: int) ->
     assert (tmp_path / "k.images").read_bytes() == whole
 
 
+def test_an_entry_under_the_name_of_another_is_made_again(tmp_path: Path) -> None:
+    cached(tmp_path, "k", Source().look).path.rename(tmp_path / "other.images")
+    source = Source()
+    cached(tmp_path, "other", source.look)
+    assert source.decoded == 1
+
+
 def test_what_fails_while_decoding_leaves_nothing(tmp_path: Path) -> None:
     def blocks() -> Iterator[Pixels]:
         yield X[:7]

@@ -26,7 +26,7 @@ from mdgan_edge.data.formats import Part, Parts, Shape
 from mdgan_edge.data.images import Indices, Labels, Pixels
 from mdgan_edge.errors import ConfigurationError, DataError
 
-MAGIC = b"MDGIMG01"
+MAGIC = b"MDGIMG01"  # another one when what is decoded, or how it is stored, changes
 DIGEST_BYTES = 32
 START = len(MAGIC) + DIGEST_BYTES  # of what the digest covers
 PAGE = 4096
@@ -142,7 +142,9 @@ def _read(path: Path) -> Entry | None:
         return None
     with suppress(OSError):  # where others may only read
         os.utime(path)  # used just now
-    layouts = _layouts(mapped)
+    key, layouts = _header(mapped)
+    if f"{key}{SUFFIX}" != path.name:  # somebody has renamed it
+        return None
     offset = PAGE
     pixels = []
     for one in layouts:
@@ -156,10 +158,11 @@ def _read(path: Path) -> Entry | None:
     return Entry(path, digest.hex(), parts[0], parts[1] if len(parts) > 1 else None)
 
 
-def _layouts(mapped: Pixels) -> list[Layout]:
+def _header(mapped: Pixels) -> tuple[str, list[Layout]]:
     (length,) = struct.unpack("<I", mapped[START : START + 4].tobytes())
     header = json.loads(mapped[START + 4 : START + 4 + length].tobytes())
-    return [Layout(one["count"], tuple(one["shape"]), one["labels"], one["origins"]) for one in header]
+    parts = [Layout(one["count"], tuple(one["shape"]), one["labels"], one["origins"]) for one in header["parts"]]
+    return header["key"], parts
 
 
 def _numbers(mapped: Pixels, offset: int, count: int, there: bool) -> tuple[Labels | None, int]:
@@ -180,7 +183,7 @@ def _write(path: Path, parts: list[Part]) -> None:
     try:
         beside.touch(mode=0o600)  # images may be private
         with beside.open("wb") as file:
-            _fill(file, layouts, parts)
+            _fill(file, path.name.removesuffix(SUFFIX), layouts, parts)
             file.flush()
             os.fsync(file.fileno())
         beside.replace(path)
@@ -189,14 +192,14 @@ def _write(path: Path, parts: list[Part]) -> None:
         raise
 
 
-def _fill(file: BinaryIO, layouts: list[Layout], parts: list[Part]) -> None:
+def _fill(file: BinaryIO, key: str, layouts: list[Layout], parts: list[Part]) -> None:
     digest = hashlib.blake2b(digest_size=DIGEST_BYTES)
 
     def put(raw: Any) -> None:
         file.write(raw)
         digest.update(raw)
 
-    header = json.dumps([asdict(one) for one in layouts]).encode()
+    header = json.dumps({"key": key, "parts": [asdict(one) for one in layouts]}).encode()
     assert len(header) <= HEADER_BYTES_MAX
     file.write(MAGIC + bytes(DIGEST_BYTES))
     put((struct.pack("<I", len(header)) + header).ljust(PAGE - START))
