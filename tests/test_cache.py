@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import multiprocessing
 import os
@@ -91,6 +92,17 @@ def test_an_entry_that_was_cut_off_is_made_again(tmp_path: Path, length: int) ->
     (tmp_path / "k.images").write_bytes(whole[:length])
     cached(tmp_path, "k", Source().look)
     assert (tmp_path / "k.images").read_bytes() == whole
+
+
+@pytest.mark.parametrize(
+    "header", [b"[]", b"{}", b'{"key": "k", "parts": []}', b'{"key": "k", "parts": [{"count": 1}]}']
+)
+def test_an_entry_of_another_version_is_made_again(tmp_path: Path, header: bytes) -> None:
+    raw = bytearray(cached(tmp_path, "k", Source().look).path.read_bytes())
+    raw[cache.START : cache.PAGE] = (len(header).to_bytes(4, "little") + header).ljust(cache.PAGE - cache.START)
+    raw[len(cache.MAGIC) : cache.START] = hashlib.blake2b(raw[cache.START :], digest_size=32).digest()
+    (tmp_path / "k.images").write_bytes(raw)
+    assert np.array_equal(cached(tmp_path, "k", Source().look).train.pixels, X[:20])
 
 
 def test_an_entry_under_the_name_of_another_is_made_again(tmp_path: Path) -> None:

@@ -10,16 +10,16 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import json
 import os
 import shutil
 import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import msgspec
 import numpy as np
 
 from mdgan_edge.data.formats import Part, Parts, Shape
@@ -75,6 +75,14 @@ class Layout:
     def number_bytes(self) -> int:
         """Of its labels and origins."""
         return self.count * NUMBER.itemsize * (self.labels + self.origins)
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """The entry's own name, and its parts in order."""
+
+    key: str
+    parts: list[Layout]
 
 
 def cache_folder(environ: Mapping[str, str]) -> Path:
@@ -142,10 +150,10 @@ def _read(path: Path) -> Entry | None:
         return None
     with suppress(OSError):  # where others may only read
         os.utime(path)  # used just now
-    key, layouts = _header(mapped)
-    if f"{key}{SUFFIX}" != path.name:  # somebody has renamed it
+    header = _header(mapped)
+    if header is None or f"{header.key}{SUFFIX}" != path.name:  # or somebody has renamed it
         return None
-    offset = PAGE
+    layouts, offset = header.parts, PAGE
     pixels = []
     for one in layouts:
         pixels.append(mapped[offset : offset + one.pixel_bytes].reshape(one.count, *one.shape))
@@ -158,11 +166,18 @@ def _read(path: Path) -> Entry | None:
     return Entry(path, digest.hex(), parts[0], parts[1] if len(parts) > 1 else None)
 
 
-def _header(mapped: Pixels) -> tuple[str, list[Layout]]:
+def _header(mapped: Pixels) -> Header | None:
+    """None if it is of another version, though its hash is right."""
     (length,) = struct.unpack("<I", mapped[START : START + 4].tobytes())
-    header = json.loads(mapped[START + 4 : START + 4 + length].tobytes())
-    parts = [Layout(one["count"], tuple(one["shape"]), one["labels"], one["origins"]) for one in header["parts"]]
-    return header["key"], parts
+    try:
+        header = msgspec.json.decode(mapped[START + 4 : START + 4 + length].tobytes(), type=Header)
+    except msgspec.MsgspecError:
+        return None
+    return header if _size(header.parts) == len(mapped) and header.parts else None
+
+
+def _size(layouts: Sequence[Layout]) -> int:
+    return PAGE + sum(one.pixel_bytes + one.number_bytes for one in layouts)
 
 
 def _numbers(mapped: Pixels, offset: int, count: int, there: bool) -> tuple[Labels | None, int]:
@@ -175,15 +190,14 @@ def _numbers(mapped: Pixels, offset: int, count: int, there: bool) -> tuple[Labe
 def _write(path: Path, parts: list[Part]) -> None:
     """Decode everything into a file beside `path`, then rename it; what is interrupted leaves nothing behind."""
     layouts = [Layout(one.count, one.shape, one.y is not None, one.origin is not None) for one in parts]
-    size = PAGE + sum(one.pixel_bytes + one.number_bytes for one in layouts)
     for left in path.parent.glob(f"*{UNFINISHED}"):  # by a process that was killed: nobody else writes now
         left.unlink(missing_ok=True)
-    _make_room(path.parent, size)
+    _make_room(path.parent, _size(layouts))
     beside = path.with_name(f"{path.name}{UNFINISHED}")
     try:
         beside.touch(mode=0o600)  # images may be private
         with beside.open("wb") as file:
-            _fill(file, path.name.removesuffix(SUFFIX), layouts, parts)
+            _fill(file, Header(path.name.removesuffix(SUFFIX), layouts), parts)
             file.flush()
             os.fsync(file.fileno())
         beside.replace(path)
@@ -192,18 +206,18 @@ def _write(path: Path, parts: list[Part]) -> None:
         raise
 
 
-def _fill(file: BinaryIO, key: str, layouts: list[Layout], parts: list[Part]) -> None:
+def _fill(file: BinaryIO, header: Header, parts: list[Part]) -> None:
     digest = hashlib.blake2b(digest_size=DIGEST_BYTES)
 
     def put(raw: Any) -> None:
         file.write(raw)
         digest.update(raw)
 
-    header = json.dumps({"key": key, "parts": [asdict(one) for one in layouts]}).encode()
-    assert len(header) <= HEADER_BYTES_MAX
+    told = msgspec.json.encode(header)
+    assert len(told) <= HEADER_BYTES_MAX
     file.write(MAGIC + bytes(DIGEST_BYTES))
-    put((struct.pack("<I", len(header)) + header).ljust(PAGE - START))
-    for layout, part in zip(layouts, parts, strict=True):
+    put((struct.pack("<I", len(told)) + told).ljust(PAGE - START))
+    for layout, part in zip(header.parts, parts, strict=True):
         count = 0
         for block in part.blocks():
             assert block.shape[1:] == layout.shape
