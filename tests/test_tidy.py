@@ -57,7 +57,6 @@ IMPURE = {"asyncio", "numpy", "random", "socket", "threading", "time", "torch", 
 UNSAFE_IMPORTS = {"cloudpickle", "dill", "marshal", "pickle", "shelve", "zmq.asyncio"}
 UNSAFE_CALLS = {"torch.load", "os.system", "eval", "exec"}
 UNSAFE_IMPORTS_ALLOWED = {  # "package/module.py": why it must
-    "mdgan_edge/data/cifar10.py": "names the error that a damaged pickle raises",
     "mdgan_edge/data/unpickling.py": "CIFAR-10 comes in pickles; it calls nothing that they name",
 }
 

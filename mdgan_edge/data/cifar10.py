@@ -6,7 +6,6 @@ to 9.
 
 from __future__ import annotations
 
-import pickle
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,18 +17,13 @@ import numpy as np
 from mdgan_edge.data.formats import Part, Parts
 from mdgan_edge.data.images import Labels, Pixels
 from mdgan_edge.data.pictures import check_folder, entries
-from mdgan_edge.data.unpickling import Noted, Refused, read_pickle
+from mdgan_edge.data.unpickling import Damaged, Noted, Refused, read_pickle
 from mdgan_edge.errors import DataError
 
 SHAPE = (3, 32, 32)
 CLASSES = 10
 FILE_BYTES_MAX = 64 * 1024 * 1024  # the originals have 31 MB
 INNER = "cifar-10-batches-py"  # the folder in the authors' archive
-# What a pickle or an array with wrong bytes in it raises; Refused is a ValueError.
-DAMAGED = (
-    pickle.UnpicklingError, EOFError, ValueError, TypeError, AttributeError, KeyError, IndexError, ImportError,
-    OverflowError, RecursionError, MemoryError,
-)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +83,7 @@ def _read(path: Path) -> tuple[Pixels, Labels]:
         raise DataError(f"{path}: may not be read; check its permissions") from None
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from None
-    except DAMAGED:
+    except Damaged:
         raise DataError(f"{path}: is damaged or no pickle; unpack the archive again") from None
     return _checked(batch, path)
 

@@ -28,11 +28,20 @@ OPCODES = frozenset({
 })  # fmt: skip
 OPCODES_MAX = 1_000_000  # of 10,000 images with labels and names: some 50,000
 TUPLES_MAX = 20_000
+# What pickle, and reshape, raise when bytes are wrong.
+ERRORS = (
+    pickle.UnpicklingError, EOFError, ValueError, TypeError, AttributeError, KeyError, IndexError, ImportError,
+    OverflowError, RecursionError, MemoryError,
+)  # fmt: skip
 BYTES_TYPES = frozenset({"u1", "|u1", "uint8"})
 
 
 class Refused(ValueError):
     """The pickle asks for something that these files do not need."""
+
+
+class Damaged(ValueError):
+    """These bytes are no pickle, or a torn one."""
 
 
 class Noted:
@@ -132,12 +141,17 @@ class Reader(pickle.Unpickler):
 
 
 def read_pickle(raw: bytes) -> Any:
-    """The value: dict, list, tuple, number, text, bytes, None, Noted. Refused, or what `pickle` raises for damage.
+    """The value: dict, list, tuple, number, text, bytes, None, Noted. Refused or Damaged for all else.
 
     Texts of Python 2 become str by Latin 1, which loses nothing.
     """
-    _check_opcodes(raw)
-    return Reader(io.BytesIO(raw), encoding="latin1").load()
+    try:
+        _check_opcodes(raw)
+        return Reader(io.BytesIO(raw), encoding="latin1").load()
+    except Refused:
+        raise
+    except ERRORS as error:
+        raise Damaged(str(error)) from None
 
 
 def _check_opcodes(raw: bytes) -> None:
@@ -150,6 +164,8 @@ def _check_opcodes(raw: bytes) -> None:
         if "PUT" in name or name == "MEMOIZE":
             place = memoized if name == "MEMOIZE" else int(argument)
             memoized += 1
+            if place > OPCODES_MAX:  # pickle would make a table of that length
+                raise Refused(f"note {place}, more than {OPCODES_MAX}")
             (tuples.add if "TUPLE" in last else tuples.discard)(place)
             continue
         if "GET" in name and int(argument) in tuples:
