@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import gzip
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mdgan_edge.data.celeba import CelebA
 from mdgan_edge.data.formats import BLOCK_BYTES, block_length
 from mdgan_edge.data.idx import Idx
 from mdgan_edge.data.images import Images
@@ -76,6 +78,41 @@ def test_idx_pixels_come_in_blocks_that_bound_what_is_in_memory(tmp_path: Path) 
 def test_a_block_is_never_empty_and_never_too_large(channels: int, side: int, large: bool) -> None:
     shape = (channels, side * (64 if large else 1), side)
     assert block_length(shape) == 1 or block_length(shape) * np.prod(shape) <= BLOCK_BYTES
+
+
+@given(st.sampled_from(["images", "labels"]), st.booleans(), st.integers(0, 2000), st.binary(min_size=1, max_size=8))
+def test_idx_files_with_wrong_bytes_in_them_are_read_or_refused(
+    tmp_path_factory: pytest.TempPathFactory, kind: str, gz: bool, place: int, wrong: bytes
+) -> None:
+    folder = tmp_path_factory.getbasetemp() / f"altered-{gz}"
+    write_idx(folder, "train", noise(20, 8, 8), np.arange(20) % 7, gz)
+    (path,) = folder.glob(f"train-{kind}*")
+    whole = path.read_bytes()
+    place %= len(whole)
+    path.write_bytes(whole[:place] + wrong + whole[place + len(wrong) :])
+    with suppress(DataError):
+        train, _ = Idx(folder).parts()
+        assert sum(map(len, train.blocks())) == train.count
+
+
+@settings(max_examples=50)
+@given(st.integers(0, 200), st.text(min_size=1, max_size=8), st.booleans())
+def test_a_table_of_celeba_with_wrong_letters_in_it_is_read_or_refused(
+    tmp_path_factory: pytest.TempPathFactory, place: int, wrong: str, csv: bool
+) -> None:
+    folder = tmp_path_factory.getbasetemp() / f"table-{csv}"
+    if not folder.exists():
+        write_celeba(folder, 4, csv)
+    table = folder / f"list_attr_celeba.{'csv' if csv else 'txt'}"
+    whole = table.with_suffix(".whole")
+    whole.write_bytes(whole.read_bytes() if whole.exists() else table.read_bytes())
+    letters = whole.read_text()
+    place %= len(letters)
+    table.write_text(letters[:place] + wrong + letters[place + len(wrong) :], encoding="utf-8", errors="replace")
+    with suppress(DataError, ConfigurationError):
+        y = CelebA(folder, "Smiling").parts()[0].y
+        assert y is not None
+        assert set(y.tolist()) <= {0, 1}
 
 
 def test_mnist_written_as_idx_is_mnist(tmp_path: Path) -> None:
