@@ -61,7 +61,7 @@ def init(folder: Path, as_json: bool) -> None:
 @click.option("--nodes-min", type=int, help="Start training when so many nodes are there.")
 @click.option("--steps", type=int, help="Generator steps until the run is complete.")
 @click.option("--seed", type=int, help="The seed of everything random.")
-@click.option("--data", help="Held-out images for the scores: digits, npz:FILE, folder:DIR or none.")
+@click.option("--data", help="Held-out images for the scores: digits, idx:DIR, ..., see docs/data.md, or none.")
 @click.option("--resize", type=int, help="Train on images of this many pixels; --data is cropped and scaled to it.")
 @click.option("--channels", type=int, help="Train on grey (1) or colour (3) images.")
 @click.option("--mode", type=click.Choice(["async", "sync"]), help="sync: the paper's Algorithm 1.")

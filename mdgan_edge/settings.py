@@ -73,15 +73,15 @@ class HubSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     evaluate_every: AtLeastOne = 200  # versions
     checkpoint_every: AtLeastOne = 50  # versions; what a sudden death of the hub can cost
     samples: Annotated[int, msgspec.Meta(ge=10, le=100_000)] = 1000  # images per evaluation
-    data: str = "none"  # real images for the scores: digits, npz:FILE, folder:DIR or none; of a swarm: its own data
+    data: str = "none"  # real images for the scores, see docs/data.md, or none; of a swarm: its own data
 
 
 class NodeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What one node knows before it meets its hub."""
 
     hub: str = "tcp://127.0.0.1:5755"  # where the hub listens
-    data: str = "digits"  # the private images: digits, npz:FILE or folder:DIR
-    shard: str = "all"  # all | classes=0-4 | iid:3/8 | dirichlet=0.3:3/8 | labels=2:3/8, see data/shards.py
+    data: str = "digits"  # the private images: digits, npz:FILE, folder:DIR, ..., see docs/data.md
+    shard: str = "all"  # all | classes=0-4 | iid:3/8 | dirichlet=0.3:3/8 | labels=2:3/8 | by-file:3/8
     shard_seed: Seed = 0  # deals the data out; the same on every node that shares a source
     resize: Annotated[int, msgspec.Meta(ge=8, le=64)] | None = None  # crop and scale to this many pixels
     channels: Literal[1, 3] | None = None  # turn images into grey (1) or colour (3)
@@ -96,8 +96,8 @@ class SwarmSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A whole swarm on this machine."""
 
     nodes: AtLeastOne = 8  # how many node processes
-    data: str = "digits"  # the images that are dealt out: digits, npz:FILE or folder:DIR
-    shards: str = "iid"  # iid | dirichlet=0.3 | labels=2: how the data is dealt out to the nodes
+    data: str = "digits"  # the images that are dealt out: digits, npz:FILE, folder:DIR, ..., see docs/data.md
+    shards: str = "iid"  # iid | dirichlet=0.3 | labels=2 | by-file: how the data is dealt out to the nodes
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

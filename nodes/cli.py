@@ -53,8 +53,10 @@ def init(name: str, state: Path, as_json: bool) -> None:
 @click.option(
     "--hub-key", required=True, envvar="MDGAN_HUB_KEY", help="The hub's public key, as mdgan-hub init shows it."
 )
-@click.option("--data", help="The shard: digits, npz:FILE or folder:DIR.")
-@click.option("--shard", help="Which part of the data: all, classes=0-4, iid:3/8, dirichlet=0.3:3/8, labels=2:3/8.")
+@click.option("--data", help="The shard: digits, idx:DIR, ..., see docs/data.md.")
+@click.option(
+    "--shard", help="Which part of it: all, classes=0-4, iid:3/8, dirichlet=0.3:3/8, labels=2:3/8, by-file:3/8."
+)
 @click.option("--resize", type=int, help="Crop and scale every image to this many pixels.")
 @click.option("--channels", type=int, help="1: grey, 3: colour.")
 @click.option("--model", help="Take part only if the hub trains this model; permits a package.module:factory.")

@@ -41,12 +41,27 @@ from nodes.saved import SavedDiscriminator, read_discriminator, write_discrimina
 from nodes.spares import Name, Spares
 
 
+class UnitImages:
+    """A shard as numbers in [-1, 1], made batch by batch: nodes on one machine share its bytes, nobody copies all."""
+
+    def __init__(self, shard: Images) -> None:
+        self._shard = shard
+
+    def __len__(self) -> int:
+        """How many images."""
+        return len(self._shard)
+
+    def __getitem__(self, chosen: torch.Tensor, /) -> torch.Tensor:
+        """(B,) places → (B, C, H, W)."""
+        return torch.from_numpy(to_unit(self._shard.at(chosen.numpy())))
+
+
 class NodeTrainer:
     """Owns one discriminator. `file` is where it is kept; None where nothing is to be."""
 
     def __init__(self, node: NodeId, shard: Images, file: Path | None) -> None:
         self._node = node
-        self._x = torch.from_numpy(to_unit(shard.x))  # (m, C, H, W)
+        self._x = UnitImages(shard)
         self._y = None if shard.y is None else torch.from_numpy(shard.y)  # (m,)
         self._file = file
         self._saved = read_discriminator(file) if file is not None else None

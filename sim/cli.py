@@ -15,6 +15,7 @@ from mdgan_edge import __version__
 from mdgan_edge.command import IMAGE_KEYS, Command, config_options, gather, json_option, parse_assignments, print_json
 from mdgan_edge.errors import SelfCheckFailed
 from mdgan_edge.streams import SEED_MAX
+from sim.data_cli import data as data_commands
 
 WIDTH = 110  # of texts on a terminal
 
@@ -25,15 +26,18 @@ def main() -> None:
     """Run whole swarms on this machine, simulate larger ones, and check what they do."""
 
 
+main.add_command(data_commands)
+
+
 @main.command()
 @click.option("--nodes", type=int, help="How many node processes [8].")
 @click.option("--steps", type=int, help="Generator steps [2000].")
 @click.option("--seed", type=int, help="The seed of everything random [0].")
-@click.option("--data", help="The images that are dealt out: digits, npz:FILE or folder:DIR [digits].")
+@click.option("--data", help="The images that are dealt out: digits, idx:DIR, ..., see docs/data.md [digits].")
 @click.option("--mode", type=click.Choice(["async", "sync"]), help="sync: the paper's Algorithm 1 [async].")
 @click.option("--resize", type=int, help="Crop and scale every image to this many pixels [as they are].")
 @click.option("--channels", type=int, help="1: make images grey, 3: make them colour [as they are].")
-@click.option("--shards", help="How they are dealt out: iid, dirichlet=0.3 or labels=2 [iid].")
+@click.option("--shards", help="How they are dealt out: iid, dirichlet=0.3, labels=2 or by-file [iid].")
 @click.option("--out", type=click.Path(path_type=Path), envvar="MDGAN_OUT", help="Run directory [runs/swarm-SEED].")
 @click.option("--force", is_flag=True, help="Replace the run that --out holds.")
 @config_options

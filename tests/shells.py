@@ -105,5 +105,6 @@ def interrupt(process: subprocess.Popen[str]) -> None:
 
 
 def clean_environment() -> dict[str, str]:
-    """This environment without settings of ours."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("MDGAN_")}
+    """This environment without settings of ours, but with the folder that images are cached in."""
+    kept = {"MDGAN_CACHE"}
+    return {name: value for name, value in os.environ.items() if name in kept or not name.startswith("MDGAN_")}

@@ -171,7 +171,7 @@ def test_other_images_labels_or_seeds_do_not_fit_a_kept_classifier() -> None:
         classifying.cache_key(images, 3, 0),
         classifying.cache_key(images, 3, 1),
         classifying.cache_key(images, 4, 0),
-        classifying.cache_key(replace(images, x=images.x + np.uint8(1)), 3, 0),
+        classifying.cache_key(replace(images, pixels=images.x + np.uint8(1)), 3, 0),
         classifying.cache_key(replace(images, y=images.y[::-1].copy()), 3, 0),
     ]
     assert len(set(variants)) == len(variants)

@@ -357,11 +357,21 @@ def test_a_source_that_is_none_is_refused(source: str, words: str) -> None:
 
 
 def test_a_bare_path_is_told_its_prefix(tmp_path: Path) -> None:
-    (tmp_path / "a.npz").touch()
-    with pytest.raises(ConfigurationError, match="did you mean 'npz:"):
-        parse_source(str(tmp_path / "a.npz"))
-    with pytest.raises(ConfigurationError, match="did you mean 'folder:"):
-        parse_source(str(tmp_path))
+    def told(kind: str, path: Path) -> None:
+        with pytest.raises(ConfigurationError, match=f"did you mean '{kind}:"):
+            parse_source(str(path))
+
+    told("folder", tmp_path)
+    for kind, name in [
+        ("npz", "a.npz"),
+        ("idx", "train-images-idx3-ubyte.gz"),
+        ("cifar10", "data_batch_1"),
+        ("celeba", "list_attr_celeba.csv"),
+        ("files", "a.npz"),
+    ]:
+        (tmp_path / kind).mkdir()
+        (tmp_path / kind / name).touch()
+        told(kind, tmp_path / kind / name if kind == "npz" else tmp_path / kind)
 
 
 @pytest.mark.parametrize("resize", [7, 65])

@@ -6,23 +6,18 @@ sub-folder still counts, so that nodes which lack a class can agree on labels by
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
 
-from mdgan_edge.data.images import LABEL_MAX, Pixels
-from mdgan_edge.data.pixels import Channels, RawImages, check_size, square
+from mdgan_edge.data import pictures
+from mdgan_edge.data.formats import Part, Parts
+from mdgan_edge.data.images import LABEL_MAX
+from mdgan_edge.data.pictures import SUFFIXES, check_folder, entries, is_picture
+from mdgan_edge.data.pixels import Channels, check_size
 from mdgan_edge.errors import DataError
-
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp"})
-GREY_MODES = frozenset({"1", "L"})
-# What pillow raises for files that are cut off, garbled, or absurdly large.
-BROKEN = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,55 +28,66 @@ class ImageFile:
     label: int | None
 
 
-def read(root: Path, resize: int | None, channels: Channels | None) -> RawImages:
-    """All images below `root`, sorted by path: grey if all files are, else RGB; everything wrong is a DataError."""
-    files = find(root)
-    headers = [_header(file.path) for file in files]
-    if resize is None:
-        _check_sizes(files, [size for size, _ in headers], root)
-    wanted = channels or (1 if all(mode in GREY_MODES or mode.startswith("I") for _, mode in headers) else 3)
-    x = np.stack([_pixels(file.path, resize, wanted) for file in files])
-    y = None if files[0].label is None else np.array([file.label for file in files], dtype=np.int64)
-    return RawImages(x, y)
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """All images below `root`, sorted by path: grey if all files are, else RGB.
+
+    `classes`: names of all class folders, where others than those of `root` count too.
+    """
+
+    root: Path
+    resize: int | None = None
+    channels: Channels | None = None
+    classes: tuple[str, ...] | None = None
+
+    def files(self) -> list[tuple[str, Path]]:
+        """The images under their label and name."""
+        return [(f"{file.label}/{file.path.name}", file.path) for file in self.find()]
+
+    def parts(self) -> Parts:
+        """All images; a folder sets none apart."""
+        files = self.find()
+        headers = [pictures.header(file.path) for file in files]
+        if self.resize is None:
+            _check_sizes(files, [size for size, _ in headers], self.root)
+        channels = self.channels or (1 if all(pictures.is_grey(mode) for _, mode in headers) else 3)
+        width, height = (self.resize, self.resize) if self.resize else headers[0][0]
+        shape, paths = (channels, height, width), [file.path for file in files]
+        y = None if files[0].label is None else np.array([file.label for file in files], dtype=np.int64)
+        return Part(len(files), shape, y, lambda: pictures.blocks(paths, self.resize, shape)), None
+
+    def find(self) -> list[ImageFile]:
+        """The image files of a flat folder or of its class folders; other files and hidden ones are passed over."""
+        check_folder(self.root, "folder")
+        flat = [ImageFile(path, None) for path in entries(self.root) if is_picture(path)]
+        classed = [
+            ImageFile(path, label) for label, folder in self._labelled() for path in entries(folder) if is_picture(path)
+        ]
+        if flat and classed:
+            raise DataError(f"{flat[0].path}: lies beside class folders; move it into one of them, or away")
+        if not flat and not classed:
+            raise DataError(
+                f"{self.root}: holds no images ({' '.join(sorted(SUFFIXES))}), nor do folders one level down"
+            )
+        return flat or classed
+
+    def _labelled(self) -> list[tuple[int, Path]]:
+        numbers = labels_of(class_names(self.root) if self.classes is None else self.classes)
+        return sorted((numbers[name], self.root / name) for name in class_names(self.root))
 
 
-def find(root: Path) -> list[ImageFile]:
-    """The image files of a flat folder or of its class folders; other files and hidden ones are passed over."""
-    if not root.exists():
-        raise DataError(f"{root}: no such folder; check the path after folder:")
-    if not root.is_dir():
-        raise DataError(f"{root}: is a file; name the folder that holds the images")
-    flat = [ImageFile(path, None) for path in _images_in(root)]
-    classed = [ImageFile(path, label) for label, folder in _class_folders(root) for path in _images_in(folder)]
-    if flat and classed:
-        raise DataError(f"{flat[0].path}: lies beside class folders; move it into one of them, or away")
-    if not flat and not classed:
-        raise DataError(f"{root}: holds no images ({' '.join(sorted(SUFFIXES))}), nor do folders one level down")
-    return flat or classed
+def class_names(root: Path) -> tuple[str, ...]:
+    """The names of the folders in `root`, sorted."""
+    return tuple(path.name for path in entries(root) if path.is_dir())
 
 
-def _images_in(folder: Path) -> list[Path]:
-    return [path for path in _entries(folder) if path.suffix.lower() in SUFFIXES and path.is_file()]
-
-
-def _entries(folder: Path) -> list[Path]:
-    try:
-        return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-    except PermissionError:
-        raise DataError(f"{folder}: may not be read; check its permissions") from None
-
-
-def _class_folders(root: Path) -> list[tuple[int, Path]]:
-    folders = [path for path in _entries(root) if path.is_dir()]
-    if all(path.name.isascii() and path.name.isdecimal() and int(path.name) <= LABEL_MAX for path in folders):
-        return sorted((int(path.name), path) for path in folders)
-    return list(enumerate(folders))
-
-
-def _header(path: Path) -> tuple[tuple[int, int], str]:
-    """(width, height) and pillow's mode, without decoding."""
-    with _opened(path) as image:
-        return image.size, image.mode
+def labels_of(names: Collection[str]) -> dict[str, int]:
+    """The label of every class folder: its number if all are numbers, else its place in sorted order."""
+    if all(name.isascii() and name.isdecimal() and int(name) <= LABEL_MAX for name in names):
+        return {name: int(name) for name in names}
+    if len(names) > LABEL_MAX + 1:
+        raise DataError(f"{len(names)} class folders, at most {LABEL_MAX + 1} are allowed; merge some")
+    return {name: label for label, name in enumerate(sorted(names))}
 
 
 def _check_sizes(files: list[ImageFile], sizes: list[tuple[int, int]], root: Path) -> None:
@@ -93,35 +99,3 @@ def _check_sizes(files: list[ImageFile], sizes: list[tuple[int, int]], root: Pat
             )
     width, height = sizes[0]
     check_size(height, width, str(root))
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[Image.Image]:
-    """The image in this file; what goes wrong with it, then or in the body, is a DataError that names the file."""
-    try:
-        with Image.open(path) as image:
-            yield image
-    except PermissionError:
-        raise DataError(f"{path}: may not be read; check its permissions") from None
-    except BROKEN:
-        raise DataError(f"{path}: is not a whole image of its kind; replace or remove it") from None
-
-
-def _pixels(path: Path, resize: int | None, channels: Channels) -> Pixels:
-    """One file as (channels, H, W): first frame, turned as its EXIF says, transparency over white."""
-    with _opened(path) as image:
-        upright = _plain(ImageOps.exif_transpose(image))
-        if resize is not None:
-            upright = square(upright, resize)
-        array = np.asarray(upright.convert("L" if channels == 1 else "RGB"), dtype=np.uint8)
-    return array[None] if array.ndim == 2 else np.ascontiguousarray(array.transpose(2, 0, 1))
-
-
-def _plain(image: Image.Image) -> Image.Image:
-    """Any of pillow's modes to L or RGB; before scaling, because palettes cannot be interpolated."""
-    if image.mode.startswith("I"):  # 16 bits: pillow itself would clip them to 255
-        return Image.fromarray((np.asarray(image).astype(np.uint32) >> 8).astype(np.uint8))
-    if image.has_transparency_data:
-        white = Image.new("RGBA", image.size, "white")
-        return Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")
-    return image.convert("L" if image.mode in GREY_MODES else "RGB")

@@ -1,4 +1,4 @@
-"""Labelled images in memory, as bytes from 0 to 255, and how those become numbers in [-1, 1] and back."""
+"""Labelled images as bytes from 0 to 255, in memory or mapped from a file, and how those become numbers in [-1, 1]."""
 
 from __future__ import annotations
 
@@ -18,27 +18,44 @@ LABEL_MAX = 999
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Images:
-    """`x` (m, C, H, W), m >= 1, C 1 or 3, H == W; `y` (m,) or None if the source has no labels; `name` for people."""
+    """m >= 1 images and what is known of each; a subset shares the pixels of the whole and copies none.
 
-    x: Pixels
+    `pixels` (M, C, H, W), C 1 or 3, H == W, possibly mapped from a file; `y` (m,) labels, None if there are none;
+    `name` for people; `rows` (m,) which of `pixels`, in which order, None: all as they lie; `origin` (m,) which file of
+    the source each came from, None where that means nothing.
+    """
+
+    pixels: Pixels
     y: Labels | None
     name: str
+    rows: Indices | None = None
+    origin: Indices | None = None
 
     def __post_init__(self) -> None:
         """Whoever reads a source has refused what would fail here."""
-        assert self.x.dtype == np.uint8
-        assert self.x.ndim == 4
-        assert len(self.x) >= 1
-        assert self.y is None or (self.y.dtype == np.int64 and self.y.shape == self.x.shape[:1])
+        assert self.pixels.dtype == np.uint8
+        assert self.pixels.ndim == 4
+        assert len(self) >= 1
+        assert self.y is None or (self.y.dtype == np.int64 and self.y.shape == (len(self),))
+        assert self.origin is None or self.origin.shape == (len(self),)
 
     def __len__(self) -> int:
         """How many images."""
-        return len(self.x)
+        return len(self.pixels) if self.rows is None else len(self.rows)
+
+    @property
+    def x(self) -> Pixels:
+        """All images in order, (m, C, H, W): copied into memory at each call unless they are all of `pixels`."""
+        return self.pixels if self.rows is None else self.pixels[self.rows]
+
+    def at(self, places: Indices) -> Pixels:
+        """The images at these places, (n, C, H, W); only these are read."""
+        return self.pixels[places if self.rows is None else self.rows[places]]
 
     @property
     def shape(self) -> tuple[int, int, int]:
         """(channels, height, width) of every image."""
-        _, channels, height, width = self.x.shape
+        _, channels, height, width = self.pixels.shape
         return channels, height, width
 
     @property
@@ -53,7 +70,9 @@ class Images:
 
     def subset(self, indices: Indices) -> Images:
         """These images, in this order."""
-        return Images(self.x[indices], None if self.y is None else self.y[indices], self.name)
+        rows = indices if self.rows is None else self.rows[indices]
+        y = None if self.y is None else self.y[indices]
+        return Images(self.pixels, y, self.name, rows, None if self.origin is None else self.origin[indices])
 
 
 def to_unit(x: Pixels) -> NDArray[np.float32]:

@@ -2,32 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from mdgan_edge.data.images import SIZE_MAX, SIZE_MIN, Indices, Labels, Pixels
+from mdgan_edge.data.images import SIZE_MAX, SIZE_MIN, Pixels
 from mdgan_edge.errors import DataError
 
 Channels = Literal[1, 3]
 
 # ITU-R 601 luma in 1/65536, as pillow computes it: npz files and folders must give the same grey.
 LUMA = (19595, 38470, 7471)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class RawImages:
-    """Images of any size, (m, C, H, W) bytes, and their labels (m,) if any."""
-
-    x: Pixels
-    y: Labels | None
-
-    def subset(self, indices: Indices) -> RawImages:
-        """These images, in this order."""
-        return RawImages(self.x[indices], None if self.y is None else self.y[indices])
 
 
 def as_pixels(x: NDArray[np.generic], where: str) -> Pixels:

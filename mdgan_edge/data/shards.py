@@ -1,7 +1,7 @@
 """How images are dealt out: what a node's `shard` setting means, and which images that is.
 
 Every node computes the whole deal and keeps its own part, so all must load the same source with the same seed. The
-parts are disjoint, and those of iid, dirichlet and labels cover everything.
+parts are disjoint, and those of iid, dirichlet, labels and by-file cover everything.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from mdgan_edge.streams import stream_seed
 # Dirichlet shares may be tiny: a smaller part is filled up to this many images (fewer if there are not enough).
 SHARD_MIN = 10
 NODES_MAX = 10_000
-USAGE = "use all, classes=0-4, classes=1,3,7, iid:3/8, dirichlet=0.3:3/8 or labels=2:3/8"
-STRATEGY_USAGE = "use iid, dirichlet=0.3 or labels=2"
+USAGE = "use all, classes=0-4, classes=1,3,7, iid:3/8, dirichlet=0.3:3/8, labels=2:3/8 or by-file:3/8"
+STRATEGY_USAGE = "use iid, dirichlet=0.3, labels=2 or by-file"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,15 @@ class LabelSkew:
     nodes: int
 
 
-ShardSpec = Everything | OnlyClasses | Iid | Dirichlet | LabelSkew
+@dataclass(frozen=True, slots=True)
+class ByFile:
+    """The images of file or folder `rank` (0-based, by name) of a source that has one for each of `nodes` nodes."""
+
+    rank: int
+    nodes: int
+
+
+ShardSpec = Everything | OnlyClasses | Iid | Dirichlet | LabelSkew | ByFile
 Dealt = Iid | Dirichlet | LabelSkew
 
 
@@ -80,14 +88,16 @@ def parse_shard(text: str) -> ShardSpec:
         return Dirichlet(_alpha(value, text), *_rank(rank_text, text))
     if kind == "labels" and equals:
         return LabelSkew(_count(value, text), *_rank(rank_text, text))
-    near = difflib.get_close_matches(kind, ["all", "classes", "iid", "dirichlet", "labels"], n=1)
+    if kind == "by-file" and not equals:
+        return ByFile(*_rank(rank_text, text))
+    near = difflib.get_close_matches(kind, ["all", "classes", "iid", "dirichlet", "labels", "by-file"], n=1)
     hint = f"did you mean {near[0]!r}? " if near and near[0] != kind else ""
     raise ConfigurationError(f"shard {text!r}: {hint}{USAGE}")
 
 
 def shard_text(strategy: str, rank: int, nodes: int) -> str:
-    """The shard setting of one node of a swarm that deals by `strategy`: iid, dirichlet=0.3 or labels=2."""
-    if strategy.partition("=")[0] not in ("iid", "dirichlet", "labels") or ":" in strategy:
+    """The shard setting of one node of a swarm that deals by `strategy`: iid, dirichlet=0.3, labels=2 or by-file."""
+    if strategy.partition("=")[0] not in ("iid", "dirichlet", "labels", "by-file") or ":" in strategy:
         raise ConfigurationError(f"shards {strategy!r}: {STRATEGY_USAGE}")
     text = f"{strategy}:{rank}/{nodes}"
     parse_shard(text)
@@ -105,6 +115,8 @@ def take(images: Images, spec: ShardSpec, seed: int) -> Images:
             return images.subset(np.flatnonzero(np.isin(y, labels)))
         case Iid() | Dirichlet() | LabelSkew():
             return images.subset(np.sort(_deal(images, spec, seed)[spec.rank]))
+        case ByFile():
+            return images.subset(_of_file(images, spec))
         case _:
             assert_never(spec)
 
@@ -125,6 +137,24 @@ def describe(images: Images) -> str:
     return (
         f"{head}, classes {' '.join(f'{label}:{n}' for label, n in counts.items())}" if counts else f"{head}, no labels"
     )
+
+
+def _of_file(images: Images, spec: ByFile) -> Indices:
+    if images.origin is None:
+        raise ConfigurationError(
+            f"by-file wants a file or folder for each node, which {images.name} has not; use files:DIR"
+        )
+    files = int(images.origin.max()) + 1
+    if files != spec.nodes:
+        raise ConfigurationError(
+            f"by-file: {images.name} holds files of {files} nodes, not {spec.nodes}; use as many nodes"
+        )
+    chosen = np.flatnonzero(images.origin == spec.rank)
+    if not len(chosen):
+        raise ConfigurationError(
+            f"by-file: no image of file {spec.rank} of {images.name} is left to train on; add more"
+        )
+    return chosen
 
 
 def _deal(images: Images, spec: Dealt, seed: int) -> list[Indices]:

@@ -1,89 +1,167 @@
-"""Where images come from: `digits`, `npz:FILE` or `folder:DIR`; parts, permutation, size and channels.
+"""Where images come from: the text of a source, its parts, permutation, size and channels.
 
-Parts. `train` and `test` never overlap. A source that sets a test part apart (digits, x_test of an npz) keeps it; of
-any other, a tenth is held out, the same tenth whatever the seed, so that a hub and nodes with other seeds agree on it.
-`all` is what is not set apart by the source itself: for a node whose folder or file is its own.
+Parts. `train` and `test` never overlap. A source that sets a test part apart keeps it; of any other, a tenth is held
+out, the same tenth whatever the seed, so that a hub and nodes with other seeds agree on it. `all` is what is not set
+apart by the source itself: for a node whose folder or file is its own.
 """
 
 from __future__ import annotations
 
 import difflib
+import os
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal, assert_never, get_args
 
 import numpy as np
 
-from mdgan_edge.data import folder, npz
+from mdgan_edge.data.cache import Entry, Stored, cache_folder, cached, content_key
+from mdgan_edge.data.celeba import CelebA
+from mdgan_edge.data.cifar10 import Cifar10
+from mdgan_edge.data.files import Files
+from mdgan_edge.data.folder import Folder
+from mdgan_edge.data.formats import Format, Part, Parts, fitted
+from mdgan_edge.data.idx import Idx
 from mdgan_edge.data.images import SIZE_MAX, SIZE_MIN, Images, Indices
-from mdgan_edge.data.pixels import RawImages, with_channels, with_size
+from mdgan_edge.data.npz import Npz
+from mdgan_edge.data.pixels import Channels
 from mdgan_edge.errors import ConfigurationError, DataError
 from mdgan_edge.streams import stream_seed
 
-Part = Literal["train", "test", "all"]
-Kind = Literal["digits", "npz", "folder"]
+PartName = Literal["train", "test", "all"]
+Kind = Literal["digits", "npz", "idx", "cifar10", "celeba", "folder", "files"]
 
 DIGITS = Path(__file__).with_name("digits.npz")
 HELD_OUT = 0.1  # fraction of a source without a test part
 HELD_OUT_SEED = 0  # not the caller's: hub and nodes must hold out the same images
-USAGE = "use digits, npz:FILE or folder:DIR"
+USAGE = "use digits, npz:FILE, idx:DIR, cifar10:DIR, celeba:DIR[,attribute=NAME], folder:DIR or files:DIR"
+ATTRIBUTE = ",attribute="
+# What lies in a folder of each kind, for people who leave the kind away.
+TELLTALES = (
+    ("idx", "*-images?idx3-ubyte*"), ("cifar10", "data_batch_*"), ("cifar10", "*/data_batch_*"),
+    ("celeba", "*_celeba*"), ("files", "*.npz"),
+)  # fmt: skip
 
 
-def load(
-    source: str, part: Part, seed: int, resize: int | None = None, channels: Literal[1, 3] | None = None
-) -> Images:
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What a source's text says; `attribute` of CelebA only."""
+
+    kind: Kind
+    path: Path
+    attribute: str | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Opened:
+    """All images of a source as it orders them; `entry`: where they are cached, None for the embedded digits."""
+
+    train: Images
+    test: Images | None
+    entry: Entry | None
+
+
+def load(source: str, part: PartName, seed: int, resize: int | None = None, channels: Channels | None = None) -> Images:
     """The images of one part, in an order drawn from `seed`; DataError or ConfigurationError says what to mend.
 
     `resize` (pixels) crops to the central square and scales; without it images must be square and 8..64 pixels.
     `channels` turns grey into colour (three equal channels) or colour into grey (ITU-R 601); None keeps them.
     """
-    kind, path = parse_source(source)
+    return permuted(choose(open_source(source, resize, channels), part), part, seed)
+
+
+def open_source(source: str, resize: int | None = None, channels: Channels | None = None) -> Opened:
+    """Everything that `load` chooses from, its pixels mapped from the cache; decoded first if they are not there."""
+    said = parse_source(source)
     if resize is not None and not SIZE_MIN <= resize <= SIZE_MAX:
         raise ConfigurationError(f"resize {resize}: choose {SIZE_MIN} to {SIZE_MAX} pixels")
-    if kind == "folder":
-        raw = _part(folder.read(path, resize, channels), None, part, source)
-    else:
-        raw = _part(*npz.read(path), part, source)
-    x = with_channels(with_size(raw.x, resize, source), channels)
-    order = np.random.default_rng(stream_seed(seed, "permute", part)).permutation(len(x))
-    return Images(x, raw.y, source).subset(order)
+    one = _format(said, resize, channels)
+
+    def look() -> Parts:
+        fit = [None if part is None else fitted(part, resize, channels, source) for part in one.parts()]
+        assert fit[0] is not None
+        return fit[0], fit[1]
+
+    if said.kind == "digits":  # small, and there already
+        train, test = look()
+        return Opened(_whole(train, source), None if test is None else _whole(test, source), None)
+    facts = f"{said.kind} attribute={said.attribute} resize={resize} channels={channels}"
+    entry = cached(cache_folder(os.environ), content_key(facts, one.files()), look)
+    return Opened(_mapped(entry.train, source), None if entry.test is None else _mapped(entry.test, source), entry)
 
 
-def parse_source(source: str) -> tuple[Kind, Path]:
-    """The kind of a source and the path behind it."""
+def choose(opened: Opened, part: PartName) -> Images:
+    """The images of one part, as the source orders them."""
+    if opened.test is not None:
+        return opened.test if part == "test" else opened.train
+    if part == "all":
+        return opened.train
+    if len(opened.train) < 2:
+        name = opened.train.name
+        raise DataError(f"{name}: one image cannot be split into a training and a test part; add more images")
+    held_out, kept = _held_out(len(opened.train))
+    return opened.train.subset(held_out if part == "test" else kept)
+
+
+def permuted(images: Images, part: PartName, seed: int) -> Images:
+    """In an order drawn from `seed`: many sources are sorted by class."""
+    return images.subset(np.random.default_rng(stream_seed(seed, "permute", part)).permutation(len(images)))
+
+
+def parse_source(source: str) -> Source:
+    """The kind of a source and what stands behind it."""
     kind, colon, rest = source.partition(":")
-    match kind:
-        case "digits" if not colon:
-            return "digits", DIGITS
-        case "npz" | "folder" if rest:
-            return ("npz" if kind == "npz" else "folder"), Path(rest).expanduser()
-        case _:
-            raise ConfigurationError(f"data source {source!r}: {_hint(source, kind)}{USAGE}")
+    if kind == "digits" and not colon:
+        return Source("digits", DIGITS)
+    path, comma, attribute = rest.rpartition(ATTRIBUTE) if kind == "celeba" and ATTRIBUTE in rest else (rest, "", "")
+    if not path or (comma and not attribute):
+        raise ConfigurationError(f"data source {source!r}: {_hint(source, kind)}{USAGE}")
+    for known in get_args(Kind):
+        if kind == known != "digits":
+            return Source(known, Path(path).expanduser(), attribute or None)
+    raise ConfigurationError(f"data source {source!r}: {_hint(source, kind)}{USAGE}")
 
 
-def part_for_node(shard: str) -> Part:
+def part_for_node(shard: str) -> PartName:
     """What a node loads: data that is dealt out is shared with the hub, which holds a part back for its scores."""
     return "all" if shard == "all" else "train"
 
 
+def _format(said: Source, resize: int | None, channels: Channels | None) -> Format:
+    match said.kind:
+        case "digits" | "npz":
+            return Npz(said.path)
+        case "idx":
+            return Idx(said.path)
+        case "cifar10":
+            return Cifar10(said.path)
+        case "celeba":
+            return CelebA(said.path, said.attribute, resize, channels)
+        case "folder":
+            return Folder(said.path, resize, channels)
+        case "files":
+            return Files(said.path, resize, channels)
+        case _:
+            assert_never(said.kind)
+
+
+def _whole(part: Part, name: str) -> Images:
+    return Images(np.concatenate(list(part.blocks())), part.y, name)
+
+
+def _mapped(part: Stored, name: str) -> Images:
+    return Images(part.pixels, part.y, name, origin=part.origin)
+
+
 def _hint(source: str, kind: str) -> str:
-    if Path(source).expanduser().is_dir():
-        return f"did you mean 'folder:{source}'? "
-    if Path(source).expanduser().is_file():
+    path = Path(source).expanduser()
+    if source and path.is_dir():
+        found = next((name for name, pattern in TELLTALES if next(path.glob(pattern), None)), "folder")
+        return f"did you mean '{found}:{source}'? "
+    if path.is_file():
         return f"did you mean 'npz:{source}'? "
     near = difflib.get_close_matches(kind, get_args(Kind), n=1)
     return f"did you mean {near[0]!r}? " if near and near[0] != kind else ""
-
-
-def _part(train: RawImages, test: RawImages | None, part: Part, source: str) -> RawImages:
-    """The part asked for, in the source's own order."""
-    if test is not None:
-        return test if part == "test" else train
-    if part == "all":
-        return train
-    if len(train.x) < 2:
-        raise DataError(f"{source}: one image cannot be split into a training and a test part; add more images")
-    held_out, kept = _held_out(len(train.x))
-    return train.subset(held_out if part == "test" else kept)
 
 
 def _held_out(count: int) -> tuple[Indices, Indices]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import nn
@@ -33,6 +34,14 @@ class Judged:
         return math.isfinite(self.loss_d) and math.isfinite(self.loss_g) and bool(torch.isfinite(self.feedback).all())
 
 
+class Samples(Protocol):
+    """Real samples in [-1, 1]: a tensor (m, C, H, W), or what gives the same when rows are taken from it."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, chosen: torch.Tensor, /) -> torch.Tensor: ...
+
+
 class DiscriminatorState:
     """θ, its Adam state and the number of tasks it was trained on, for one node."""
 
@@ -45,7 +54,7 @@ class DiscriminatorState:
         )
         self.optimizer = torch.optim.Adam(self.module.parameters(), lr=terms.lr, betas=terms.betas)
 
-    def real_batch(self, x: torch.Tensor, y: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor | None]:
+    def real_batch(self, x: Samples, y: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor | None]:
         """X_r of the next task, without replacement: x (m, C, H, W) → (B, C, H, W)."""
         rng = torch.Generator().manual_seed(stream_seed(self.terms.seed, "real", self.node, self.tasks))
         chosen = torch.randperm(len(x), generator=rng)[: self.terms.batch_size]
