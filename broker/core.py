@@ -359,20 +359,23 @@ class HubCore:
         return [self._send(one.member, one.task) for one in given]
 
     def _finish(self, now: Nanos) -> list[Effect]:
-        if self.training.stepping or self.training.making or self.evaluations.busy or self.checkpoints.busy:
+        if self.training.stepping or self.training.making or self.checkpoints.busy:
             return []
         if self.ended_at is None:
             self.ended_at = now
         if last := self._last_jobs():
             return list(map(Run, last))
-        if farewells := self._farewell.say(self.members, now):
-            return [self._send(member, Bye(self.outcome)) for member in farewells]
-        if self._farewell.awaits(self.members, now):
+        if self.evaluations.awaited(now, stopped=self.outcome == "stopped"):
             return []
+        late: list[Effect] = [*self.evaluations.given_up()]
+        if farewells := self._farewell.say(self.members, now):
+            return [*late, *(self._send(member, Bye(self.outcome)) for member in farewells)]
+        if self._farewell.awaits(self.members, now):
+            return late
         self.phase = Phase.OVER
         if self.outcome == "failed":
-            return [Finish(ExitCode.UNEXPECTED, "failed", self._why_failed)]
-        return [Finish(ExitCode.OK, self.outcome, f"{self.outcome} at version {self.training.version}")]
+            return [*late, Finish(ExitCode.UNEXPECTED, "failed", self._why_failed)]
+        return [*late, Finish(ExitCode.OK, self.outcome, f"{self.outcome} at version {self.training.version}")]
 
     def _last_jobs(self) -> list[HubJob]:
         version = self.training.version

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,15 @@ from tests.shells import Shells
 
 settings.register_profile("any machine", deadline=None)  # how long an example takes says more of the machine than of us
 settings.load_profile("any machine")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def folder_for_what_is_kept(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What is kept between runs is kept between tests, and not in anybody's home."""
+    with pytest.MonkeyPatch.context() as patch:
+        if "MDGAN_CACHE" not in os.environ:
+            patch.setenv("MDGAN_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture
