@@ -265,9 +265,9 @@ class HubCore:
                 figures = {"version": result.version, "gradient_norm": result.gradient_norm, "seconds": result.seconds}
                 return [Measure("stepped", figures), *self._look_and_keep()]
             case Evaluated(version, scores, _, trouble):
-                self.evaluations.done(result)
+                ceased = self.evaluations.done(result)
                 lost = [Note("not_saved", trouble, {"version": version}, "warning")] if trouble else []
-                return [Measure("evaluated", {"version": version, **scores}), *lost]
+                return [Measure("evaluated", {"version": version, **scores}), *lost, *ceased]
             case Checkpointed():
                 return self.checkpoints.done(result)
             case _:

@@ -75,11 +75,13 @@ class Evaluations:
         self._gave_up = True
         return [Note("scores_late", f"{LATE}: the run ends without them", level="warning")]
 
-    def done(self, result: Evaluated) -> None:
-        """Keep a result; a second one of the same version replaces the first."""
+    def done(self, result: Evaluated) -> list[Note]:
+        """Keep a result; a second one of the same version replaces the first. Says so when scores cease to come."""
         self._under_way -= 1
+        ceased = self.last is not None and self.last.missing is None and result.missing is not None
         earlier = [one for one in self._kept if one.version != result.version]
         self._kept = [*earlier, result][-SCORES_KEPT:]
+        return [Note("no_scores", result.missing or "", level="warning")] if ceased else []
 
     def medians(self) -> dict[str, float | None]:
         """Each score's median over the last evaluations; None where any of them has none."""

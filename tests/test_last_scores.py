@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from broker.evaluations import LAST_SCORES_MAX_S, LAST_SCORES_STOPPED_MAX_S, LATE
-from broker.jobs import Evaluate
+from broker.jobs import Evaluate, Evaluated
 from broker.report import run_report
 from mdgan_edge.actors import Drain, Effect, JobDone, Note, Run
 from mdgan_edge.messages import Bye, ByeAck, Version
@@ -56,3 +56,15 @@ def test_an_evaluation_that_is_due_while_another_is_under_way_is_left_out_and_co
     assert [job for job in late_scores(world, Evaluate(Version(4), final=False)) if isinstance(job, Run)][-1] == Run(
         Evaluate(Version(4), final=False)
     )
+
+
+def test_it_is_said_once_when_scores_cease_to_come() -> None:
+    world = training_world(ALICE, hub={"evaluate_every": 1}, **ONE_EACH)
+    said = []
+    for version, missing in enumerate((None, "the scorer has died", "the scorer has died"), start=1):
+        world.answer(ALICE)
+        late_scores(world, Evaluate(Version(version), final=False))
+        result = Evaluated(Version(version), {"fid": None}, missing, None, 0.1)
+        effects = world.handle(JobDone(Evaluate(Version(version), final=False), result))
+        said.append([effect for effect in effects if isinstance(effect, Note)])
+    assert said == [[], [Note("no_scores", "the scorer has died", level="warning")], []]

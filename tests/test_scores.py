@@ -149,11 +149,11 @@ def test_the_classifier_knows_held_out_digits(scorer: Scorer) -> None:
     assert scorer.accuracy >= 0.96
 
 
-def test_a_kept_classifier_gives_the_same_scores_without_training(
-    scorer: Scorer, train: Images, cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(classifying, "train", None)  # it would be called in vain
+def test_a_kept_classifier_gives_the_same_scores_without_training(scorer: Scorer, train: Images, cache: Path) -> None:
+    (kept,) = cache.iterdir()
+    before = (kept.stat().st_ino, kept.stat().st_mtime_ns)
     again = Scorer.build(train, load("digits", "test", SEED), SEED, cache)
+    assert (kept.stat().st_ino, kept.stat().st_mtime_ns) == before  # what is trained is written, as a new file
     assert again.scores(unit(train)[:200]) == scorer.scores(unit(train)[:200])
 
 
