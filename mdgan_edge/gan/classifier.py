@@ -95,13 +95,13 @@ def obtain(images: Images, classes: int, seed: int, cache: Path | None, steps: i
 def train(classifier: Classifier, images: Images, seed: int, steps: int = STEPS) -> None:
     """Adam with one rise and fall of the learning rate; each image is moved by up to SHIFT pixels every time."""
     assert images.y is not None
-    x, y = torch.from_numpy(to_unit(images.x)), torch.from_numpy(images.y)
+    x, y = images.x, torch.from_numpy(images.y)
     chance = np.random.default_rng(stream_seed(seed, "classifier", "batches"))
     optimiser = torch.optim.Adam(classifier.parameters(), lr=LR_MAX)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, LR_MAX, total_steps=steps)
     for _ in range(steps):
-        rows = torch.from_numpy(chance.integers(len(x), size=BATCH))
-        logits = classifier(_moved(x[rows], chance))
+        rows = chance.integers(len(x), size=BATCH)
+        logits = classifier(_moved(torch.from_numpy(to_unit(x[rows])), chance))  # a batch as numbers, never the whole
         optimiser.zero_grad()
         functional.cross_entropy(logits, y[rows]).backward()  # type: ignore[no-untyped-call]
         optimiser.step()
