@@ -249,6 +249,7 @@ class HubCore:
 
     def _drain(self, reason: str) -> list[Effect]:
         if self.phase in (Phase.FINISHING, Phase.OVER):
+            self.evaluations.wait_no_longer()
             return []
         self.phase, self.outcome = Phase.FINISHING, "stopped"
         return [Note("stopping", reason)]

@@ -68,6 +68,10 @@ class Evaluations:
             self._wait_until = Nanos(now + nanos(LAST_SCORES_STOPPED_MAX_S if stopped else LAST_SCORES_MAX_S))
         return self._under_way > 0 and now < self._wait_until
 
+    def wait_no_longer(self) -> None:
+        """The operator wants the end."""
+        self._wait_until = Nanos(0)
+
     def given_up(self) -> list[Note]:
         """What to say, once, if the end of the run comes before the last scores."""
         if self._gave_up or not self._under_way:

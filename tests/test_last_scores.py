@@ -68,3 +68,11 @@ def test_it_is_said_once_when_scores_cease_to_come() -> None:
         effects = world.handle(JobDone(Evaluate(Version(version), final=False), result))
         said.append([effect for effect in effects if isinstance(effect, Note)])
     assert said == [[], [Note("no_scores", "the scorer has died", level="warning")], []]
+
+
+def test_a_hub_that_only_waits_for_scores_ends_at_once_when_it_is_drained() -> None:
+    world = one_step_from_the_end()
+    late_scores(world, Evaluate(Version(1), final=True))
+    effects = world.handle(Drain("SIGINT"))
+    assert effects[0] == Note("scores_late", f"{LATE}: the run ends without them", level="warning")
+    assert sent(effects, Bye) == [(ALICE, Bye("completed")), (BOB, Bye("completed"))]
