@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mdgan_edge import __version__
+from mdgan_edge.cache import cache_folder
 from mdgan_edge.command import IMAGE_KEYS, Command, config_options, gather, json_option, print_json
 from mdgan_edge.errors import ConfigurationError, DataError, ExitCode, Failed
 from mdgan_edge.streams import SEED_MAX
@@ -92,7 +94,8 @@ def run(
     HubStore(state).keys()
     settings, real = fit_to_data(settings, explicit)
     make_run = RunDirectory.resume if resume else RunDirectory.create
-    options = HubOptions(state, lambda: make_run(out, "hub", settings.training.seed, force), "hub", resume)
+    new_run = lambda: make_run(out, "hub", settings.training.seed, force)  # noqa: E731
+    options = HubOptions(state, new_run, "hub", resume, cache_folder(os.environ))
     display = Display(sys.stderr if as_json else sys.stdout)
     with display:
         finish, report, directory = run_hub(settings, options, real, display.tell, display.show)

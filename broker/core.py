@@ -249,6 +249,7 @@ class HubCore:
 
     def _drain(self, reason: str) -> list[Effect]:
         if self.phase in (Phase.FINISHING, Phase.OVER):
+            self.evaluations.wait_no_longer()
             return []
         self.phase, self.outcome = Phase.FINISHING, "stopped"
         return [Note("stopping", reason)]
@@ -265,9 +266,9 @@ class HubCore:
                 figures = {"version": result.version, "gradient_norm": result.gradient_norm, "seconds": result.seconds}
                 return [Measure("stepped", figures), *self._look_and_keep()]
             case Evaluated(version, scores, _, trouble):
-                self.evaluations.done(result)
+                ceased = self.evaluations.done(result)
                 lost = [Note("not_saved", trouble, {"version": version}, "warning")] if trouble else []
-                return [Measure("evaluated", {"version": version, **scores}), *lost]
+                return [Measure("evaluated", {"version": version, **scores}), *lost, *ceased]
             case Checkpointed():
                 return self.checkpoints.done(result)
             case _:
@@ -359,20 +360,23 @@ class HubCore:
         return [self._send(one.member, one.task) for one in given]
 
     def _finish(self, now: Nanos) -> list[Effect]:
-        if self.training.stepping or self.training.making or self.evaluations.busy or self.checkpoints.busy:
+        if self.training.stepping or self.training.making or self.checkpoints.busy:
             return []
         if self.ended_at is None:
             self.ended_at = now
         if last := self._last_jobs():
             return list(map(Run, last))
-        if farewells := self._farewell.say(self.members, now):
-            return [self._send(member, Bye(self.outcome)) for member in farewells]
-        if self._farewell.awaits(self.members, now):
+        if self.evaluations.awaited(now, stopped=self.outcome == "stopped"):
             return []
+        late: list[Effect] = [*self.evaluations.given_up()]
+        if farewells := self._farewell.say(self.members, now):
+            return [*late, *(self._send(member, Bye(self.outcome)) for member in farewells)]
+        if self._farewell.awaits(self.members, now):
+            return late
         self.phase = Phase.OVER
         if self.outcome == "failed":
-            return [Finish(ExitCode.UNEXPECTED, "failed", self._why_failed)]
-        return [Finish(ExitCode.OK, self.outcome, f"{self.outcome} at version {self.training.version}")]
+            return [*late, Finish(ExitCode.UNEXPECTED, "failed", self._why_failed)]
+        return [*late, Finish(ExitCode.OK, self.outcome, f"{self.outcome} at version {self.training.version}")]
 
     def _last_jobs(self) -> list[HubJob]:
         version = self.training.version

@@ -13,7 +13,6 @@ from mdgan_edge.messages import Verdict
 
 def run_report(core: HubCore) -> dict[str, Any]:
     """The core's part of run.json."""
-    last = core.evaluations.last
     return {
         "outcome": core.outcome,
         "version": core.training.version,
@@ -29,7 +28,8 @@ def run_report(core: HubCore) -> dict[str, Any]:
         "malformed_messages": dict(sorted(core.garbled.items())),
         "refused_connections": core.turned_away.by_reason(),
         "scores": core.evaluations.medians(),
-        "scores_missing": last.missing if last else "nothing was evaluated yet",
+        "scores_missing": core.evaluations.missing,
+        "evaluations_skipped": core.evaluations.skipped,
     }
 
 

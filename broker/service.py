@@ -18,16 +18,15 @@ from broker.checkpoint_files import SavedCheckpoint, newest_checkpoint
 from broker.core import HubCore
 from broker.greeting import START, RunFacts
 from broker.report import run_report, status_report
+from broker.scoring import HubScoring, NoScores, Real, scored
 from broker.store import HubStore
 from broker.swaps import SwapCounts
-from broker.trainer import NO_REAL_IMAGES, HubTrainer
+from broker.trainer import HubTrainer
 from mdgan_edge.actors import Finish, Note, RegisterChanged
 from mdgan_edge.config import dump_toml
-from mdgan_edge.data.images import Images
 from mdgan_edge.data.sources import load
 from mdgan_edge.errors import ConfigurationError
 from mdgan_edge.gan.models import architecture, build_discriminator, resolve
-from mdgan_edge.gan.scores import Scorer
 from mdgan_edge.journal import Journal
 from mdgan_edge.messages import NodeId
 from mdgan_edge.rundir import RunDirectory, write_atomic, write_json
@@ -36,7 +35,6 @@ from mdgan_edge.settings import Settings
 from mdgan_edge.wire.endpoint import Counts
 from mdgan_edge.wire.transport import HubEndpoint
 
-CLASSIFIER_CACHE = "classifier.safetensors"
 PARTS: tuple[Literal["train"], Literal["test"]] = ("train", "test")
 
 
@@ -48,9 +46,7 @@ class HubOptions:
     make_run: Callable[[], RunDirectory]  # called when all that can be wrong before is right
     name: str
     resume: bool = False  # go on from the run's last checkpoint, if it has one
-
-
-Real = tuple[Images, Images]  # (train, test): what the hub may look at for its scores
+    cache: Path | None = None  # what may be kept from one run to the next, such as the classifier
 
 
 def fit_to_data(settings: Settings, explicit: frozenset[str]) -> tuple[Settings, Real | None]:
@@ -79,6 +75,17 @@ def run_hub(
 ) -> tuple[Finish, dict[str, Any], RunDirectory]:
     """Until all steps are taken or the operator stops it. Returns how it ended, what run.json says, and where it is."""
     torch.set_num_threads(1)
+    with scored(settings, real, options.cache) as scoring:  # before there is a lock, thread or socket to share with it
+        return _run(settings, options, scoring, tell, show)
+
+
+def _run(
+    settings: Settings,
+    options: HubOptions,
+    scoring: HubScoring,
+    tell: Callable[[Note], None],
+    show: Callable[[Status], None],
+) -> tuple[Finish, dict[str, Any], RunDirectory]:
     started = time.monotonic()
     store = HubStore(options.state)
     keys = store.keys()
@@ -91,11 +98,12 @@ def run_hub(
     recorder = FileRecorder(journal, metrics, tell)
     saved = _resumed(settings, run, recorder) if options.resume else None
     write_atomic(run.config, dump_toml(settings).encode())
-    scorer = _scorer(settings, options, real, recorder)
+    if isinstance(scoring, NoScores):
+        recorder.note(Note("no_scores", scoring.reason, level=scoring.level), clock() / 1e9)
     endpoint = HubEndpoint(settings.hub.bind, keys, store.lookup)
     facts = _facts(settings, options, store, saved)
     core = HubCore(settings, facts, clock())
-    trainer = HubTrainer(settings, run, scorer, saved, run.checkpoints)
+    trainer = HubTrainer(settings, run, scoring, saved, run.checkpoints)
     status = partial(_status, core, endpoint)
     persist = partial(store.remember, facts.run_id)
     service = Service(core, trainer, endpoint, recorder, status, persist=persist)
@@ -119,8 +127,8 @@ def run_hub(
             "wall_s": time.monotonic() - started,
             "bytes": byte_report(endpoint.counts, core.swaps.counts),
             "undelivered": undelivered_report(endpoint.counts),
-            "noise_fid": scorer.noise_fid() if scorer is not None else None,
-            "classifier_accuracy": scorer.accuracy if scorer is not None else None,
+            "noise_fid": scoring.facts.noise_fid,
+            "classifier_accuracy": scoring.facts.accuracy,
         }
         write_json(run.run_json, report)
         journal.close()
@@ -182,16 +190,6 @@ def undelivered_report(counts: Counts) -> dict[str, int]:
         "unroutable": counts.unroutable,
         "idle_transfers": counts.idle_transfers,
     }
-
-
-def _scorer(settings: Settings, options: HubOptions, real: Real | None, recorder: FileRecorder) -> Scorer | None:
-    if real is None:
-        recorder.note(Note("no_scores", NO_REAL_IMAGES), clock() / 1e9)
-        return None
-    scorer = Scorer.build(*real, settings.training.seed, options.state / CLASSIFIER_CACHE)
-    if scorer.reason is not None:
-        recorder.note(Note("no_scores", scorer.reason, level="warning"), clock() / 1e9)
-    return scorer
 
 
 def _status(core: HubCore, endpoint: HubEndpoint, now: Any) -> dict[str, Any]:

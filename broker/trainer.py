@@ -1,14 +1,16 @@
-"""The hub's work: batches, steps, evaluations and the files they leave. Runs in the training thread."""
+"""The hub's work: batches, steps, evaluations and the files they leave. Runs in the training thread, but for scores."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from itertools import groupby
 from pathlib import Path
-from typing import assert_never
+from typing import Protocol, assert_never
 
+import torch
 from safetensors.torch import save
 
 from broker.checkpoint_files import SavedCheckpoint, write_checkpoint
@@ -26,22 +28,31 @@ from broker.jobs import (
     Step,
     Stepped,
 )
+from broker.scoring import NO_REAL_IMAGES
+from mdgan_edge.actors import Aside
 from mdgan_edge.data.grid import save_grid
 from mdgan_edge.errors import DataError
 from mdgan_edge.gan.generator import GeneratorState, JudgedBatch, NodeFeedback
 from mdgan_edge.gan.saved import generator_file
-from mdgan_edge.gan.scores import Scorer, Scores
+from mdgan_edge.gan.scores import Scores
 from mdgan_edge.gan.tensors import to_torch, to_wire
+from mdgan_edge.messages import Version
 from mdgan_edge.rundir import RunDirectory, write_atomic
 from mdgan_edge.settings import Settings
 
-NO_REAL_IMAGES = "the hub has no real images to hold samples against (hub.data = none)"
 GRID_COLUMNS = 10
 GRID_ROWS = 10
 
 
+class Scoring(Protocol):
+    """What looks at an averaged generator. Called from other threads than the trainer, for as long as it takes."""
+
+    def scores(self, average: Mapping[str, torch.Tensor]) -> Scores:
+        """The scores of the generator with this state dict."""
+
+
 class HubTrainer:
-    """Owns the generator. `run` is where files go; `scorer` may be one that can give no score.
+    """Owns the generator. `run` is where files go; `scoring` may be one that can give no score.
 
     `saved`: go on there; `checkpoints`: the folder of those to come.
     """
@@ -50,20 +61,19 @@ class HubTrainer:
         self,
         settings: Settings,
         run: RunDirectory | None,
-        scorer: Scorer | None,
+        scoring: Scoring | None,
         saved: SavedCheckpoint | None = None,
         checkpoints: Path | None = None,
     ) -> None:
         self.state = GeneratorState(settings.model, settings.training)
         if saved is not None:
             saved.restore(self.state)
-        self._settings = settings
         self._run = run
-        self._scorer = scorer
+        self._scoring = scoring
         self._checkpoints = checkpoints
 
-    def do(self, job: HubJob) -> HubResult:
-        """One job, whole."""
+    def do(self, job: HubJob) -> HubResult | Aside:
+        """One job; of an evaluation only what needs the generator, its scores are left aside."""
         match job:
             case MakeBatches():
                 return self._make_batches(job)
@@ -90,12 +100,19 @@ class HubTrainer:
         norm = self.state.step(judged_batches(job.contributions), job.divisor, job.lr_scale, job.oldest)
         return Stepped(self.state.version, norm, time.perf_counter() - started)
 
-    def _evaluate(self, job: Evaluate) -> Evaluated:
+    def _evaluate(self, job: Evaluate) -> Aside:
         started = time.perf_counter()
-        scores = asdict(self._score())
-        missing = scores.pop("reason")
         trouble = self._save(self._run, job) if self._run is not None else None
-        return Evaluated(job.version, scores, missing, trouble, time.perf_counter() - started)
+        average = {name: value.clone() for name, value in self.state.average.state_dict().items()}
+        return Aside(partial(self._score, job.version, average, trouble, started))
+
+    def _score(
+        self, version: Version, average: Mapping[str, torch.Tensor], trouble: str | None, started: float
+    ) -> Evaluated:
+        found = Scores(reason=NO_REAL_IMAGES) if self._scoring is None else self._scoring.scores(average)
+        scores = asdict(found)
+        missing = scores.pop("reason")
+        return Evaluated(version, scores, missing, trouble, time.perf_counter() - started)
 
     def _checkpoint(self, job: Checkpoint) -> Checkpointed:
         assert job.version == self.state.version
@@ -106,12 +123,6 @@ class HubTrainer:
         except DataError as error:
             return Checkpointed(job.version, str(error))
         return Checkpointed(job.version, None)
-
-    def _score(self) -> Scores:
-        if self._scorer is None:
-            return Scores(reason=NO_REAL_IMAGES)
-        images, _ = self.state.sample(self._settings.hub.samples, "evaluation")  # (n, C, H, W)
-        return self._scorer.scores(images)
 
     def _save(self, run: RunDirectory, job: Evaluate) -> str | None:
         """Why it could not be saved. The next evaluation tries again, so only the last one raises DataError."""

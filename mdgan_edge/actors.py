@@ -2,13 +2,14 @@
 
     Core.handle(event, now) -> list[Effect]      Core.deadline() -> when it wants a Tick if nothing happens first
     Trainer.do(job) -> result                    the driver brings it back as JobDone(job, result)
+                       or Aside                  the driver finishes it beside the jobs that follow, then as above
 
 Time is integer nanoseconds of a monotonic clock and always an argument.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, NewType, Protocol
 
 import msgspec
@@ -203,6 +204,15 @@ PeerEffect = Admit | Dial | HangUp | TurnAway  # of a node: who may reach it, wh
 Effect = Send | Run | Persist | Note | Measure | Reconnect | PeerEffect | Finish
 
 
+# --- results --------------------------------------------------------------------------------------------------------
+
+
+class Aside(msgspec.Struct, frozen=True, gc=False):
+    """What is left of a job and needs nothing of its trainer: `finish()` takes its time and gives the result."""
+
+    finish: Callable[[], Any]
+
+
 class Core(Protocol):
     """What decides. No socket, clock, thread, randomness or tensor arithmetic."""
 
@@ -217,4 +227,4 @@ class Trainer(Protocol):
     """What works. Called from one thread only."""
 
     def do(self, job: Any) -> Any:
-        """Do one job and return its result. An OperatorError ends the process with its exit code."""
+        """Do one job and return its result, or an Aside. An OperatorError ends the process with its exit code."""

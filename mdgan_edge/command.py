@@ -17,8 +17,8 @@ from mdgan_edge.config import explain, load_settings
 from mdgan_edge.errors import ExitCode, OperatorError
 from mdgan_edge.settings import Settings
 
-# Variables that are no settings: of options, and of the folder that images are cached in.
-RESERVED = ("MDGAN_CONFIG", "MDGAN_OUT", "MDGAN_STATE", "MDGAN_HUB_KEY", "MDGAN_CACHE")
+# Variables that are no settings: of options, of the folder for what is kept between runs, of the tests.
+RESERVED = ("MDGAN_CONFIG", "MDGAN_OUT", "MDGAN_STATE", "MDGAN_HUB_KEY", "MDGAN_CACHE", "MDGAN_TEST_DATA")
 
 IMAGE_KEYS = {"resize": "model.image_size", "channels": "model.channels"}  # options that say what images to train on
 

@@ -92,11 +92,12 @@ SwapOptimizer = Literal["travel", "stay", "reset"]  # what becomes of Adam's mom
 class ModelSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Which pair of networks, and for which images. Images are (channels, image_size, image_size) in [-1, 1]."""
 
-    name: str = "auto"  # the networks: mlp, cnn28, cnn32, cnn, a package.module:factory of yours, or auto
+    name: str = "auto"  # the networks: auto, mlp, cnn28, cnn32, cnn, paper28, paper32, paper64, package.module:factory
     image_size: Annotated[int, msgspec.Meta(ge=8, le=64)] = 28  # height and width, in pixels
     channels: Literal[1, 3] = 1  # 1: grey, 3: colour
     classes: Annotated[int, msgspec.Meta(ge=0, le=1000)] = 10  # how many labels the model knows; 0: unconditional
     latent_size: Annotated[int, msgspec.Meta(ge=1, le=4096)] = 100  # numbers in z
+    spectral_norm: bool = False  # of every layer of the discriminator
 
 
 class NodeTerms(msgspec.Struct, frozen=True, gc=False):

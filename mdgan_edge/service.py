@@ -1,7 +1,8 @@
 """Carries what a core decides: one I/O thread with all sockets, one training thread, bounded queues between them.
 
-The I/O thread owns the endpoint and the core and never waits for training; the training thread owns the trainer; the
-calling thread waits for the end, takes signals and looks at the status once in a while.
+The I/O thread owns the endpoint and the core and never waits for training; the training thread owns the trainer; what a
+job leaves aside has a thread of its own until it is through; the calling thread waits for the end, takes signals and
+looks at the status once in a while.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Any, Protocol
 
 from mdgan_edge.actors import (
     Admit,
+    Aside,
     Core,
     Dial,
     Drain,
@@ -44,6 +46,7 @@ from mdgan_edge.wire.endpoint import Endpoint
 from mdgan_edge.wire.transport import NodeEndpoint, Poll, Waker
 
 JOBS_MAX = 16  # jobs a core may have under way; more would be a bug of the core
+ASIDES_MAX = 2  # jobs a core may have aside
 POLL_MAX_S = 1.0  # the loop looks around at least so often
 FLUSH_EVERY_S = 0.02  # while something waits to be sent
 FAREWELL_FLUSH_S = 2.0  # how long the last messages may take to leave
@@ -103,6 +106,7 @@ class Service:
         self._waker = Waker()
         self._inbox: deque[Event | BaseException] = deque()
         self._jobs: queue.Queue[Run | None] = queue.Queue(JOBS_MAX)
+        self._asides: list[threading.Thread] = []
         self._done = threading.Event()
         self._closed = False  # the waker is; only the calling thread and the training thread could still wake it
         self._finish: Finish | None = None
@@ -142,14 +146,14 @@ class Service:
                 self._recorder.note(Note("status_lost", str(error), level="warning"), clock() / 1e9)
 
     def _close_waker(self, training: threading.Thread) -> None:
-        """Unless the training thread still works: it would write to a pipe whose number a file may have by then."""
+        """Unless another thread still works: it would write to a pipe whose number a file may have by then."""
         training.join(FLUSH_EVERY_S)
-        if not training.is_alive():
+        if not any(thread.is_alive() for thread in (training, *self._asides)):
             self._closed = True
             self._waker.close()
 
-    def post(self, event: Event) -> None:
-        """Hand an event to the core, from any thread."""
+    def post(self, event: Event | BaseException) -> None:
+        """Hand an event to the core, from any thread; an exception is raised in the calling thread instead."""
         if not self._closed:
             self._inbox.append(event)
             self._waker.wake()
@@ -168,10 +172,24 @@ class Service:
             try:
                 result = self._trainer.do(run.job)
             except BaseException as broken:  # noqa: BLE001  (whatever it is, the process has to end with it)
-                self._inbox.append(broken)
-                self._waker.wake()
+                self.post(broken)
                 return
-            self.post(JobDone(run.job, result))
+            if isinstance(result, Aside):
+                self._leave_aside(run.job, result)
+            else:
+                self.post(JobDone(run.job, result))
+
+    def _leave_aside(self, job: Any, aside: Aside) -> None:
+        self._asides = [thread for thread in self._asides if thread.is_alive()]
+        assert len(self._asides) < ASIDES_MAX
+        self._asides.append(threading.Thread(target=self._finish_aside, args=(job, aside), name="aside", daemon=True))
+        self._asides[-1].start()
+
+    def _finish_aside(self, job: Any, aside: Aside) -> None:
+        try:
+            self.post(JobDone(job, aside.finish()))
+        except BaseException as broken:  # noqa: BLE001  (as above)
+            self.post(broken)
 
     # --- the I/O thread -------------------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import textwrap
 from collections.abc import Mapping
@@ -12,6 +13,7 @@ import click
 from click.core import ParameterSource
 
 from mdgan_edge import __version__
+from mdgan_edge.cache import cache_folder
 from mdgan_edge.command import IMAGE_KEYS, Command, config_options, gather, json_option, parse_assignments, print_json
 from mdgan_edge.errors import SelfCheckFailed
 from mdgan_edge.streams import SEED_MAX
@@ -53,7 +55,7 @@ def swarm(
     from mdgan_edge.display import Display
     from sim.running import make_swarm, run_swarm
 
-    prepared = make_swarm(settings, explicit, out, force)
+    prepared = make_swarm(settings, explicit, out, force, cache_folder(os.environ))
     display = Display(sys.stderr if as_json else sys.stdout)
     report = run_swarm(prepared, display)
     if as_json:

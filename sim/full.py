@@ -14,13 +14,14 @@ from msgspec.structs import replace
 
 from broker.checkpoint_files import SavedCheckpoint, newest_checkpoint
 from broker.greeting import START
-from broker.service import Real, fit_to_data
-from broker.trainer import HubTrainer
+from broker.scoring import NoScores, Real, SnapshotScorer
+from broker.service import fit_to_data
+from broker.trainer import HubTrainer, Scoring
 from mdgan_edge.actors import Trainer
 from mdgan_edge.data.images import Images, to_unit
 from mdgan_edge.data.sources import load
 from mdgan_edge.gan.models import architecture, build_discriminator
-from mdgan_edge.gan.scores import Scorer
+from mdgan_edge.gan.scores import Scorer, why_not
 from mdgan_edge.messages import HeldDiscriminator, NodeId, Version
 from mdgan_edge.rundir import RunDirectory
 from mdgan_edge.settings import Settings
@@ -78,15 +79,23 @@ class Full:
 
     through_codec = True
 
-    def __init__(self, settings: Settings, images: Images, nodes: int, real: Real | None, run: RunDirectory | None):
+    def __init__(
+        self,
+        settings: Settings,
+        images: Images,
+        nodes: int,
+        real: Real | None,
+        run: RunDirectory | None,
+        cache: Path | None,
+    ):
         torch.set_num_threads(1)
         self.settings = settings
         self.architecture = architecture(build_discriminator(settings.model, seed=0))
         model = settings.model
         self.image_shape: tuple[int, int, int] = (model.channels, model.image_size, model.image_size)
         self._shards, self._run = Shards(settings, images, nodes), run
-        self._real = real
-        self._scorer: Scorer | None = None
+        self._real, self._cache = real, cache
+        self._scoring: Scoring | None = None
         self._folder = Path(tempfile.mkdtemp(prefix="mdgan-"))
         weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
         self._disks = self._kept = 0
@@ -95,9 +104,14 @@ class Full:
         return FolderDisk(self._folder / "checkpoints" if self._run is None else self._run.checkpoints)
 
     def hub(self, disk: Any) -> Trainer:
-        if self._real is not None and self._scorer is None:
-            self._scorer = Scorer.build(*self._real, self.settings.training.seed, None)
-        return HubTrainer(self.settings, self._run, self._scorer, disk.saved, disk.folder)
+        if self._real is not None and self._scoring is None:
+            self._scoring = self._made(*self._real)
+        return HubTrainer(self.settings, self._run, self._scoring, disk.saved, disk.folder)
+
+    def _made(self, train: Images, test: Images) -> Scoring:
+        if (reason := why_not(train, test)) is not None:
+            return NoScores(reason, "warning")
+        return SnapshotScorer(self.settings, Scorer.build(train, test, self.settings.training.seed, self._cache))
 
     def disk(self) -> Any:
         self._disks += 1
@@ -125,11 +139,13 @@ class Full:
         return frozenset(image.tobytes() for image in to_unit(self._shards.of(node).x))
 
 
-def load_full(settings: Settings, explicit: frozenset[str], nodes: int, run: RunDirectory | None) -> Full:
+def load_full(
+    settings: Settings, explicit: frozenset[str], nodes: int, run: RunDirectory | None, cache: Path | None = None
+) -> Full:
     """Load the images and fit the model to them, as a swarm does."""
     if "hub.data" not in explicit:
         settings = replace(settings, hub=replace(settings.hub, data=settings.swarm.data))
     settings, real = fit_to_data(settings, explicit)
     size, channels = settings.model.image_size, settings.model.channels
     images = load(settings.swarm.data, "train", settings.training.seed, size, channels)
-    return Full(settings, images, nodes, real, run)
+    return Full(settings, images, nodes, real, run, cache)

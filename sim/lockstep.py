@@ -17,6 +17,7 @@ from broker.greeting import RunFacts
 from broker.trainer import HubTrainer
 from mdgan_edge.actors import (
     HUB,
+    Aside,
     Core,
     Effect,
     Event,
@@ -84,7 +85,8 @@ class Lockstep:
         if not queue:
             del self._links[source, target]
         if isinstance(event, JobDone):
-            event = JobDone(event.job, self._trainers[target].do(event.job))
+            result = self._trainers[target].do(event.job)
+            event = JobDone(event.job, result.finish() if isinstance(result, Aside) else result)
             self._worked_at = self._now
         self._carry(target, self._cores[target].handle(event, self._now))
 

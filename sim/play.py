@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import Any, Literal
 from msgspec.structs import replace
 
 from broker.report import run_report
+from mdgan_edge.cache import cache_folder
 from mdgan_edge.config import flatten, settings_from
 from mdgan_edge.errors import ConfigurationError
 from mdgan_edge.settings import Settings
@@ -111,7 +113,7 @@ def bodies_of(plan: Plan, run: Any = None) -> tuple[Bodies, Settings]:
         case "full":
             from sim.full import load_full
 
-            full = load_full(plan.settings, plan.explicit, plan.scenario.nodes, run)
+            full = load_full(plan.settings, plan.explicit, plan.scenario.nodes, run, cache_folder(os.environ))
             return full, full.settings
 
 

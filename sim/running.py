@@ -36,7 +36,9 @@ class PreparedSwarm:
         return self.options.run
 
 
-def make_swarm(settings: Settings, explicit: frozenset[str], out: Path | None, force: bool) -> PreparedSwarm:
+def make_swarm(
+    settings: Settings, explicit: frozenset[str], out: Path | None, force: bool, cache: Path | None = None
+) -> PreparedSwarm:
     """Load the data, fit the model, check every shard; the run directory is made last, when all else is well."""
     if "hub.data" not in explicit:
         settings = replace(settings, hub=replace(settings.hub, data=settings.swarm.data))
@@ -53,7 +55,7 @@ def make_swarm(settings: Settings, explicit: frozenset[str], out: Path | None, f
     if ":" in settings.model.name:  # the operator's own code: try it before anything is started
         build_discriminator(settings.model, seed=0)
     run = RunDirectory.create(out, "swarm", settings.training.seed, force)
-    return PreparedSwarm(settings, SwarmOptions(run, real, images), tuple(sorted(explicit & OWN_TO_A_SWARM)))
+    return PreparedSwarm(settings, SwarmOptions(run, real, images, cache), tuple(sorted(explicit & OWN_TO_A_SWARM)))
 
 
 def run_swarm(prepared: PreparedSwarm, display: Display) -> dict[str, Any]:

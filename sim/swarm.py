@@ -17,7 +17,8 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from broker.service import HubOptions, Real, run_hub
+from broker.scoring import Real
+from broker.service import HubOptions, run_hub
 from broker.store import HubStore
 from mdgan_edge.actors import Note
 from mdgan_edge.command import tell
@@ -33,7 +34,7 @@ from nodes.store import NodeStore
 from sim.processes import Child
 
 LOOPBACK = "tcp://127.0.0.1:*"
-HUB_START_MAX_S = 120.0  # the classifier for the scores is trained before the hub listens
+HUB_START_MAX_S = 120.0
 NODES_END_MAX_S = 15.0  # after the hub has ended
 LOOK_EVERY_S = 0.25
 
@@ -45,6 +46,7 @@ class SwarmOptions:
     run: RunDirectory
     real: Real | None  # what the hub scores against
     images: Images  # what is dealt out to the nodes
+    cache: Path | None = None  # see HubOptions
 
 
 class Swarm:
@@ -83,7 +85,7 @@ class Swarm:
     def start_hub(self) -> None:
         """Start the hub and wait until it listens."""
         reading, writing = os.pipe()
-        options = HubOptions(self.state / "hub", lambda: self.run, "swarm")
+        options = HubOptions(self.state / "hub", lambda: self.run, "swarm", cache=self._options.cache)
 
         def announce(note: Note) -> None:
             tell(note)

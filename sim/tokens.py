@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import assert_never
 
 from broker.greeting import START
@@ -19,6 +20,7 @@ from broker.jobs import (
     Step,
     Stepped,
 )
+from mdgan_edge.actors import Aside
 from mdgan_edge.messages import DiscriminatorId, HeldDiscriminator, Tensor, Version
 from nodes.jobs import (
     BACKUP,
@@ -59,7 +61,7 @@ class TokenHub:
         self._disk = disk
         self._batch = Batch(Tensor("float32", batch_shape, b"", 1.0), None)
 
-    def do(self, job: HubJob) -> HubResult:
+    def do(self, job: HubJob) -> HubResult | Aside:
         """One job, whole."""
         match job:
             case MakeBatches(version, count):
@@ -68,7 +70,7 @@ class TokenHub:
                 self.version = Version(version + 1)
                 return Stepped(self.version, 1.0, 0.0)
             case Evaluate(version):
-                return Evaluated(version, {}, "tokens have no scores", None, 0.0)
+                return Aside(partial(Evaluated, version, {}, "tokens have no scores", None, 0.0))
             case Checkpoint(version):
                 self._disk.version = version
                 return Checkpointed(version, None)

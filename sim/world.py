@@ -12,6 +12,7 @@ from typing import Any
 
 from broker.core import HubCore
 from broker.greeting import RunFacts
+from broker.jobs import Evaluate
 from broker.ownership import Owner
 from mdgan_edge.actors import (
     HUB,
@@ -41,7 +42,7 @@ from mdgan_edge.settings import Settings
 from nodes.core import NodeCore
 from nodes.greeting import NodeFacts
 from nodes.jobs import Install, Save, Shelve, Train, Trained
-from sim import strikes
+from sim import asides, strikes
 from sim.bodies import Bodies
 from sim.byzantine import pretended, rides_free
 from sim.camera import Camera
@@ -312,7 +313,8 @@ class World:
         result = self._pretend(machine, process, job) if process.rides else process.trainer.do(job)
         if process.jobs:
             self._begin(machine, process)
-        self.handle(machine, JobDone(job, result))
+        if not asides.begun(self, machine, process, job, result):
+            self.handle(machine, JobDone(job, result))
 
     def _pretend(self, machine: Machine, process: Process, job: Train) -> Trained:
         held = process.core.held if isinstance(process.core, NodeCore) else None
@@ -322,7 +324,7 @@ class World:
         job = process.jobs[0]
         process.rides = type(job) is Train and rides_free(machine)
         took = machine.duration(job, self.scenario.device, self.scenario.server)
-        took = LEAST_NS if process.rides else took
+        took = LEAST_NS if process.rides or type(job) is Evaluate else took  # what it leaves aside takes the time
         process.began_at = self.now
         if took > machine.slowest_ns and (self.heal_at is None or self.now >= self.heal_at):
             machine.slowest_ns = took

@@ -23,17 +23,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.xdist_group("swarms"))
 
 
-@pytest.fixture(scope="session")
-def images_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where decoded images are kept while the tests run, instead of at home."""
-    return tmp_path_factory.mktemp("images")
-
-
-@pytest.fixture(autouse=True)
-def surroundings(images_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The variables that every test finds: MDGAN_TEST_DATA, which no command knows, was read when it was collected."""
-    monkeypatch.setenv("MDGAN_CACHE", str(images_cache))
-    monkeypatch.delenv("MDGAN_TEST_DATA", raising=False)
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """What is kept between runs is kept between tests, and not in anybody's home."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MDGAN_CACHE", str(folder))
+        yield folder
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mdgan_edge.data import cache
-from mdgan_edge.data.cache import cache_folder, cached, content_key
+from mdgan_edge.data.cache import cached, content_key
 from mdgan_edge.data.formats import Part, Parts
 from mdgan_edge.data.images import Pixels
 from mdgan_edge.data.sources import load, open_source
@@ -224,12 +224,6 @@ def test_a_process_decodes_and_holds_more_pixels_than_it_has_memory_of_its_own(t
     resident, dirty, anonymous = json.loads(done.stdout)
     assert resident >= x.nbytes // 1024
     assert (dirty, anonymous) == (0, 0)
-
-
-def test_where_the_cache_lies() -> None:
-    assert cache_folder({"MDGAN_CACHE": "/a", "XDG_CACHE_HOME": "/b"}) == Path("/a")
-    assert cache_folder({"XDG_CACHE_HOME": "/b"}) == Path("/b/mdgan-edge")
-    assert cache_folder({"MDGAN_CACHE": ""}) == Path.home() / ".cache" / "mdgan-edge"
 
 
 def test_a_cache_that_cannot_be_written_says_what_to_set(tmp_path: Path) -> None:

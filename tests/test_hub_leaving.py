@@ -205,16 +205,15 @@ def test_a_hub_drained_right_after_an_evaluation_still_makes_the_last_one() -> N
     assert world.handle(Drain("SIGINT"))[1:] == LAST_JOBS  # the last evaluation saves the final samples
 
 
-def test_a_drain_waits_for_an_evaluation_that_is_under_way() -> None:
+def test_a_drain_asks_for_the_last_evaluation_while_another_is_under_way() -> None:
     world = training_world(ALICE, hub={"evaluate_every": 1}, **ONE_EACH)
     world.answer(ALICE)
     world.work()
     assert list(world.jobs) == [MakeBatches(Version(1), 2), Evaluate(Version(1), final=False)]
     world.handle(Drain("SIGINT"))
     world.work()
-    assert list(world.jobs) == [Evaluate(Version(1), final=False)]
-    world.work()
-    assert list(world.jobs) == [job.job for job in LAST_JOBS]
+    assert list(world.jobs) == [Evaluate(Version(1), final=False), *(job.job for job in LAST_JOBS)]
+    assert sent(world.work_all(), Bye) == [(ALICE, Bye("stopped"))]
 
 
 def test_a_revoked_node_comes_back_when_the_operator_lets_it_in_again() -> None:

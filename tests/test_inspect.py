@@ -58,13 +58,13 @@ def test_the_digits_are_told_in_full() -> None:
     }
 
 
-def test_people_read_the_same_in_lines(tmp_path: Path, images_cache: Path) -> None:
+def test_people_read_the_same_in_lines(tmp_path: Path, cache: Path) -> None:
     write_idx(tmp_path, "train", noise(50, 8, 8), np.arange(50) % 2)
     lines = inspect(f"idx:{tmp_path}", "--nodes", 2).splitlines()
     assert lines[0] == f"idx:{tmp_path}: 1x8x8, uint8"
     assert lines[1].startswith("train      45 images  0:2")
     assert lines[2].endswith("(a tenth, the same for every seed)")
-    assert lines[3].startswith(f"cache  {images_cache}/")
+    assert lines[3].startswith(f"cache  {cache}/")
     assert [line.split()[:3] for line in lines[5:]] == [["iid:0/2", "23", "images"], ["iid:1/2", "22", "images"]]
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import os
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import prdc
 import pytest
 import torch
+from safetensors.torch import load_file
 from scipy.linalg import sqrtm
 from torch import Tensor
 from torch.nn import functional
@@ -33,7 +35,7 @@ def train() -> Images:
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where the classifier of these tests is kept."""
-    return tmp_path_factory.mktemp("cache") / "classifier.safetensors"
+    return tmp_path_factory.mktemp("cache")
 
 
 @pytest.fixture(scope="module")
@@ -106,12 +108,12 @@ def test_kid_agrees_with_torchmetrics() -> None:
     assert scoring.kid(real, fake) == pytest.approx(float(poly_mmd(real, fake)), rel=1e-9)
 
 
-def test_coverage_precision_and_density_agree_with_prdc() -> None:
+def test_precision_recall_density_and_coverage_agree_with_prdc() -> None:
     real, fake = cloud(300), cloud(200, 0.5, seed=1)
     theirs = prdc.compute_prdc(real.double().numpy(), fake.double().numpy(), nearest_k=scoring.NEIGHBOURS)
     ours = scoring.neighbourhood(real, scoring.radii(real), fake)
-    assert ours == pytest.approx((theirs["coverage"], theirs["precision"], theirs["density"]), abs=1e-9)
-    assert 0.02 < ours[0] < 0.98
+    assert asdict(ours) == pytest.approx(theirs, abs=1e-9)
+    assert 0.02 < ours.coverage < 0.98
 
 
 def test_classifier_score_is_the_inception_formula() -> None:
@@ -148,9 +150,10 @@ def test_the_classifier_knows_held_out_digits(scorer: Scorer) -> None:
 
 
 def test_a_kept_classifier_gives_the_same_scores_without_training(scorer: Scorer, train: Images, cache: Path) -> None:
-    before = cache.read_bytes()
+    (kept,) = cache.iterdir()
+    before = (kept.stat().st_ino, kept.stat().st_mtime_ns)
     again = Scorer.build(train, load("digits", "test", SEED), SEED, cache)
-    assert cache.read_bytes() == before
+    assert (kept.stat().st_ino, kept.stat().st_mtime_ns) == before  # what is trained is written, as a new file
     assert again.scores(unit(train)[:200]) == scorer.scores(unit(train)[:200])
 
 
@@ -180,14 +183,42 @@ def test_other_images_labels_or_seeds_do_not_fit_a_kept_classifier() -> None:
 
 @pytest.mark.parametrize("content", [b"", b"hello", b"\xff" * 200])
 def test_a_broken_cache_is_made_anew(content: bytes, tmp_path: Path) -> None:
-    target = tmp_path / "c.safetensors"
-    target.write_bytes(content)
-    first = classifying.obtain(made_up(60), 3, 0, target, steps=2)
+    first = classifying.obtain(made_up(60), 3, 0, tmp_path / "new", steps=2)
+    (target,) = (tmp_path / "new").iterdir()
     kept = target.read_bytes()
-    second = classifying.obtain(made_up(60), 3, 0, target, steps=2)
-    assert target.read_bytes() == kept != content
+    target.write_bytes(content)
+    second = classifying.obtain(made_up(60), 3, 0, tmp_path / "new", steps=2)
+    assert target.read_bytes() == kept
     assert torch.equal(first.head.weight, second.head.weight)
-    assert list(tmp_path.iterdir()) == [target]
+    assert list((tmp_path / "new").iterdir()) == [target]
+
+
+def test_a_file_with_the_weights_of_other_images_is_not_believed(tmp_path: Path) -> None:
+    classifying.obtain(made_up(60), 3, 0, tmp_path, steps=2)
+    (of_others,) = tmp_path.iterdir()
+    of_others.rename(tmp_path / f"classifier-{classifying.cache_key(made_up(61), 3, 0, 2)}.safetensors")
+    found = classifying.obtain(made_up(61), 3, 0, tmp_path, steps=2)
+    assert torch.equal(found.head.weight, classifying.obtain(made_up(61), 3, 0, None, steps=2).head.weight)
+
+
+def test_a_cache_that_cannot_be_written_costs_only_time(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    found = classifying.obtain(made_up(60), 3, 0, tmp_path / "file" / "folder", steps=2)
+    assert torch.equal(found.head.weight, classifying.obtain(made_up(60), 3, 0, None, steps=2).head.weight)
+
+
+def test_two_processes_that_train_the_same_classifier_leave_one_whole_file(tmp_path: Path) -> None:
+    children = []
+    for _ in range(2):
+        pid = os.fork()
+        if pid == 0:
+            classifying.obtain(made_up(60), 3, 0, tmp_path, steps=20)
+            os._exit(0)
+        children.append(pid)
+    assert [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in children] == [0, 0]
+    (kept,) = tmp_path.iterdir()
+    trained = classifying.obtain(made_up(60), 3, 0, None, steps=20)
+    assert torch.equal(load_file(kept)["head.weight"], trained.head.weight)
 
 
 @pytest.mark.parametrize(("size", "channels"), [(8, 1), (28, 1), (32, 3), (33, 3), (64, 3)])

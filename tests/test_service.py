@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from mdgan_edge.actors import (
+    Aside,
     Drain,
     Effect,
     Event,
@@ -213,6 +214,49 @@ def test_a_core_goes_on_deciding_while_a_job_is_under_work(held: threading.Event
     world = World(at_begin(Run(job), then=then))
     world.run()
     assert world.core.events == [BEGIN, Drain("meanwhile"), JobDone(job, True)]
+
+
+def test_jobs_go_on_while_an_earlier_one_has_left_its_end_aside(held: threading.Event) -> None:
+    def evaluate() -> Aside:
+        return Aside(lambda: held.wait(PATIENCE_S))
+
+    def step() -> str:
+        return "stepped"
+
+    def then(event: Event) -> list[Effect]:
+        assert isinstance(event, JobDone)
+        if event.job is step:
+            held.set()  # only now may the evaluation end
+        return [DONE] if event.job is evaluate else []
+
+    world = World(at_begin(Run(evaluate), Run(step), then=then))
+    world.run()
+    assert world.core.events == [BEGIN, JobDone(step, "stepped"), JobDone(evaluate, True)]
+
+
+def test_what_is_left_aside_does_not_hold_up_the_end(held: threading.Event) -> None:
+    def evaluate() -> Aside:
+        return Aside(lambda: held.wait(PATIENCE_S))
+
+    def step() -> str:
+        return "stepped"
+
+    world = World(at_begin(Run(evaluate), Run(step)))
+    assert world.run() == DONE
+    assert world.core.events == [BEGIN, JobDone(step, "stepped")]
+    held.set()  # its result finds nobody there
+
+
+def test_what_is_raised_aside_is_raised_by_run() -> None:
+    error = ZeroDivisionError("ours")
+
+    def broken() -> None:
+        raise error
+
+    world = World(at_begin(Run(lambda: Aside(broken)), then=lambda _: []))
+    with pytest.raises(ZeroDivisionError) as raised:
+        world.run()
+    assert raised.value is error
 
 
 def test_a_tick_comes_at_the_deadline_and_not_before() -> None:

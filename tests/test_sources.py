@@ -13,8 +13,7 @@ from mdgan_edge.data.images import Images, from_unit, to_unit
 from mdgan_edge.data.shards import class_counts
 from mdgan_edge.data.sources import load, parse_source, part_for_node
 from mdgan_edge.errors import ConfigurationError, DataError
-
-SHARED = Path(os.environ.get("MDGAN_TEST_DATA", "../shared/data"))
+from tests.layouts import SHARED
 
 
 def noise(*shape: int, seed: int = 0) -> np.ndarray:
@@ -389,9 +388,9 @@ def test_a_node_leaves_the_held_out_part_of_shared_data_alone() -> None:
     [("mnist_70k.npz", (1, 28, 28), (60_000, 10_000)), ("cifar10_10k.npz", (3, 32, 32), (9_000, 1_000))],
 )
 def test_large_public_files_load(name: str, shape: tuple[int, int, int], counts: tuple[int, int]) -> None:
-    if not (SHARED / name).exists():
+    if SHARED is None or not (Path(SHARED) / name).exists():
         pytest.skip(f"{name} is not in the folder that MDGAN_TEST_DATA names")
-    train, test = load(f"npz:{SHARED / name}", "train", 0), load(f"npz:{SHARED / name}", "test", 0)
+    train, test = (load(f"npz:{Path(SHARED) / name}", part, 0) for part in ("train", "test"))
     assert train.shape == test.shape == shape
     assert (len(train), len(test)) == counts
     assert train.labels == test.labels == tuple(range(10))

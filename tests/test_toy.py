@@ -310,7 +310,7 @@ def test_the_distance_between_two_shifted_sets_is_that_of_the_shift() -> None:
 def test_a_generator_that_has_diverged_has_no_scores_and_says_why() -> None:
     trainer = hub()
     trainer.average[:] = math.nan
-    result = trainer.do(Evaluate(Version(0), final=False))
+    result = trainer.do(Evaluate(Version(0), final=False)).finish()
     assert isinstance(result, Evaluated)
     assert set(result.scores.values()) == {None}
     assert result.missing is not None
@@ -345,7 +345,7 @@ def test_a_swarm_learns_all_modes(mode: str, seed: int) -> None:
 
 
 def test_a_generator_that_has_learnt_nothing_is_far_from_that() -> None:
-    result = hub().do(Evaluate(Version(0), final=False))
+    result = hub().do(Evaluate(Version(0), final=False)).finish()
     assert isinstance(result, Evaluated)
     assert result.scores["sliced_wasserstein"] is not None
     assert result.scores["sliced_wasserstein"] > 2 * LEARNT

@@ -11,7 +11,9 @@ from msgspec.structs import replace
 from PIL import Image
 
 from broker.jobs import BatchesMade, Contribution, Evaluate, Evaluated, MakeBatches, Step, Stepped
-from broker.trainer import NO_REAL_IMAGES, HubTrainer, judged_batches
+from broker.scoring import NO_REAL_IMAGES, SnapshotScorer
+from broker.trainer import HubTrainer, judged_batches
+from mdgan_edge.actors import Aside
 from mdgan_edge.data.images import Images
 from mdgan_edge.gan.generator import GeneratorState
 from mdgan_edge.gan.saved import load_generator
@@ -40,10 +42,19 @@ def step(version: int, *contributions: Contribution) -> Step:
     return Step(Version(version), contributions, float(len(contributions)), 0.5, Version(0))
 
 
-def no_scorer() -> Scorer:
-    """What a hub has whose images teach nothing."""
+def no_scorer() -> SnapshotScorer:
+    """What can give no score."""
     x = torch.zeros(4, 1, 9, 9, dtype=torch.uint8).numpy()
-    return Scorer(None, Images(x, None, "made up"), 0, REASON)
+    return SnapshotScorer(SETTINGS, Scorer(None, Images(x, None, "made up"), 0, REASON))
+
+
+def evaluated(trainer: HubTrainer, version: int, *, final: bool = False) -> Evaluated:
+    """Both parts of an evaluation, one after the other."""
+    aside = trainer.do(Evaluate(Version(version), final=final))
+    assert isinstance(aside, Aside)
+    result = aside.finish()
+    assert isinstance(result, Evaluated)
+    return result
 
 
 @pytest.fixture
@@ -108,8 +119,7 @@ def test_an_evaluation_leaves_a_grid_and_the_generator(run: RunDirectory) -> Non
     trainer = HubTrainer(SETTINGS, run, None)
     trainer.do(MakeBatches(Version(0), 1))
     trainer.do(step(0, given("ann", 0, 0)))
-    result = trainer.do(Evaluate(Version(1), final=False))
-    assert isinstance(result, Evaluated)
+    result = evaluated(trainer, 1)
     assert (result.version, set(result.scores.values()), result.missing) == (1, {None}, NO_REAL_IMAGES)
     assert [path.name for path in run.samples.iterdir()] == ["version-000001.png"]
     with Image.open(run.samples / "version-000001.png") as grid:
@@ -121,15 +131,14 @@ def test_an_evaluation_leaves_a_grid_and_the_generator(run: RunDirectory) -> Non
 
 
 def test_the_last_evaluation_leaves_a_final_grid_too(run: RunDirectory) -> None:
-    HubTrainer(SETTINGS, run, None).do(Evaluate(Version(0), final=True))
+    HubTrainer(SETTINGS, run, None).do(Evaluate(Version(0), final=True))  # whatever becomes of the scores
     grids = {path.name: path.read_bytes() for path in run.samples.iterdir()}
     assert grids.keys() == {"version-000000.png", "final.png"}
     assert grids["final.png"] == grids["version-000000.png"]
 
 
 def test_a_scorer_that_can_give_no_score_gives_none_of_each() -> None:
-    result = HubTrainer(SETTINGS, None, no_scorer()).do(Evaluate(Version(0), final=False))
-    assert isinstance(result, Evaluated)
+    result = evaluated(HubTrainer(SETTINGS, None, no_scorer()), 0)
     assert result.scores.keys() == {field.name for field in fields(Scores)} - {"reason"}
     assert (set(result.scores.values()), result.missing) == ({None}, REASON)
 
@@ -138,7 +147,7 @@ def test_an_evaluation_changes_nothing_that_training_depends_on(run: RunDirector
     looked_at, left_alone = (HubTrainer(SETTINGS, run, no_scorer()) for _ in range(2))
     for trainer in (looked_at, left_alone):
         trainer.do(MakeBatches(Version(0), 2))
-    looked_at.do(Evaluate(Version(0), final=False))
+    evaluated(looked_at, 0)
     for trainer in (looked_at, left_alone):
         trainer.do(step(0, given("ann", 0, 0), given("bob", 0, 1, seed=1)))
     made = [trainer.do(MakeBatches(Version(1), 2)) for trainer in (looked_at, left_alone)]

@@ -13,7 +13,7 @@ import hashlib
 import os
 import shutil
 import struct
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +24,7 @@ import numpy as np
 
 from mdgan_edge.data.formats import Part, Parts, Shape
 from mdgan_edge.data.images import Indices, Labels, Pixels
-from mdgan_edge.errors import ConfigurationError, DataError
+from mdgan_edge.errors import DataError
 
 MAGIC = b"MDGIMG01"  # another one when what is decoded, or how it is stored, changes
 DIGEST_BYTES = 32
@@ -83,18 +83,6 @@ class Header:
 
     key: str
     parts: list[Layout]
-
-
-def cache_folder(environ: Mapping[str, str]) -> Path:
-    """$MDGAN_CACHE, or mdgan-edge in $XDG_CACHE_HOME, or in .cache at home."""
-    if named := environ.get("MDGAN_CACHE"):
-        return Path(named).expanduser()
-    if common := environ.get("XDG_CACHE_HOME"):
-        return Path(common).expanduser() / "mdgan-edge"
-    try:
-        return Path.home() / ".cache" / "mdgan-edge"
-    except RuntimeError:
-        raise ConfigurationError("no home directory to cache images in: set MDGAN_CACHE to a folder") from None
 
 
 def content_key(facts: str, files: Sequence[tuple[str, Path]]) -> str:

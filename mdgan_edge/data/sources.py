@@ -15,7 +15,8 @@ from typing import Literal, assert_never, get_args
 
 import numpy as np
 
-from mdgan_edge.data.cache import Entry, Stored, cache_folder, cached, content_key
+from mdgan_edge.cache import cache_folder
+from mdgan_edge.data.cache import Entry, Stored, cached, content_key
 from mdgan_edge.data.celeba import CelebA
 from mdgan_edge.data.cifar10 import Cifar10
 from mdgan_edge.data.files import Files

@@ -1,24 +1,27 @@
 """A small classifier of the real images: its answers and its penultimate features are what the scores measure.
 
-It is trained at the hub's start, seeded, in a few seconds, and may be kept in a safetensors file.
+It is trained once, seeded, in a few seconds, and may be kept in a folder of safetensors files, each named by what went
+into it: so hubs that share a folder share classifiers, and none is ever out of date.
 """
 
 from __future__ import annotations
 
 import hashlib
-import os
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError
+from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn import functional
 
+from mdgan_edge.cache import keep
 from mdgan_edge.data.images import Images, to_unit
 from mdgan_edge.errors import DataError
+from mdgan_edge.gan.state import read_file
 from mdgan_edge.streams import stream_seed
 
 FEATURES = 64
@@ -75,27 +78,30 @@ def look(classifier: Classifier, x: Tensor) -> Outlook:
 
 
 def obtain(images: Images, classes: int, seed: int, cache: Path | None, steps: int = STEPS) -> Classifier:
-    """A trained classifier: from `cache` if it holds one of these images, this seed and this code, else trained now."""
-    key = cache_key(images, classes, seed, steps)
+    """A trained classifier: from the folder `cache` if that has one of these images and this seed, else trained now."""
     classifier = _fresh(images, classes, seed)
-    if cache is not None and _restore(classifier, cache, key):
+    if cache is None:
+        train(classifier, images, seed, steps)
         return classifier.eval()
-    train(classifier, images, seed, steps)
-    if cache is not None:
-        _keep(classifier, cache, key)
+    key = cache_key(images, classes, seed, steps)
+    file = cache / f"classifier-{key}.safetensors"
+    if not _restore(classifier, file, key):
+        train(classifier, images, seed, steps)
+        with suppress(DataError):  # without a cache the next run takes a few seconds longer, that is all
+            keep(file, save(classifier.state_dict(), {"key": key}))
     return classifier.eval()
 
 
 def train(classifier: Classifier, images: Images, seed: int, steps: int = STEPS) -> None:
     """Adam with one rise and fall of the learning rate; each image is moved by up to SHIFT pixels every time."""
     assert images.y is not None
-    x, y = torch.from_numpy(to_unit(images.x)), torch.from_numpy(images.y)
+    x, y = images.x, torch.from_numpy(images.y)
     chance = np.random.default_rng(stream_seed(seed, "classifier", "batches"))
     optimiser = torch.optim.Adam(classifier.parameters(), lr=LR_MAX)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, LR_MAX, total_steps=steps)
     for _ in range(steps):
-        rows = torch.from_numpy(chance.integers(len(x), size=BATCH))
-        logits = classifier(_moved(x[rows], chance))
+        rows = chance.integers(len(x), size=BATCH)
+        logits = classifier(_moved(torch.from_numpy(to_unit(x[rows])), chance))  # a batch as numbers, never the whole
         optimiser.zero_grad()
         functional.cross_entropy(logits, y[rows]).backward()  # type: ignore[no-untyped-call]
         optimiser.step()
@@ -129,23 +135,13 @@ def _fresh(images: Images, classes: int, seed: int) -> Classifier:
         return Classifier(channels, size, classes)
 
 
-def _restore(classifier: Classifier, cache: Path, key: str) -> bool:
+def _restore(classifier: Classifier, file: Path, key: str) -> bool:
     """Whether the file held this key's weights. Any other file is as good as none: it is only a cache."""
     try:
-        with safe_open(cache, framework="pt") as file:
-            if (file.metadata() or {}).get("key") != key:
-                return False
-            classifier.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
+        facts, tensors = read_file(file)
+        if facts.get("key") != key:
+            return False
+        classifier.load_state_dict(tensors)
     except (OSError, SafetensorError, RuntimeError):
         return False
     return True
-
-
-def _keep(classifier: Classifier, cache: Path, key: str) -> None:
-    partial = cache.with_name(f".{cache.name}.{os.getpid()}.part")
-    try:
-        save_file(classifier.state_dict(), partial, metadata={"key": key})
-        partial.replace(cache)
-    except (OSError, SafetensorError) as error:
-        partial.unlink(missing_ok=True)
-        raise DataError(f"{cache}: the classifier cannot be kept there ({error}); check the folder") from None

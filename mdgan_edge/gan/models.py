@@ -10,40 +10,25 @@ import copy
 import difflib
 import hashlib
 import importlib
-import itertools
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
+from torch.nn.utils.parametrizations import spectral_norm
 
 from mdgan_edge.errors import ConfigurationError
+from mdgan_edge.gan.networks import CnnDiscriminator, CnnGenerator, MlpDiscriminator, MlpGenerator
+from mdgan_edge.gan.paper import PLANS, PaperDiscriminator, PaperGenerator
 from mdgan_edge.messages import ModelSettings
 
 IMAGE_SIZE_MIN = 8  # pixels
 IMAGE_SIZE_MAX = 64
-TWO_STAGES_MAX = 32  # pixels; larger images take a third halving
-MLP_WIDTH = 512  # the paper's
-CLASS_CODE_NORM = 4.0  # z is 10 long at the default latent size; as long as z, every image of a class is the same
-CLASS_CODE_SEED = 0
-LABEL_WEIGHT = 2.0  # of the one-hot label beside z: with 1 digits appear 100 steps later, with 5 they vary less
 TRIAL_BATCH = 2
-NAMES = ("auto", "mlp", "cnn28", "cnn32", "cnn")
-FIXED_SIZES = {"cnn28": 28, "cnn32": 32}
-
-
-@dataclass(frozen=True, slots=True)
-class CnnWidths:
-    """Channels of the maps between noise and image, the smallest map first in both networks."""
-
-    generator: tuple[int, ...]
-    discriminator: tuple[int, ...]
-
-
-TWO_STAGES = CnnWidths(generator=(44, 24), discriminator=(48, 24))
-THREE_STAGES = CnnWidths(generator=(48, 32, 16), discriminator=(64, 32, 16))
+NAMES = ("auto", "mlp", "cnn28", "cnn32", "cnn", *PLANS)
+FIXED_SIZES = {"cnn28": 28, "cnn32": 32, **{name: plan.image_size for name, plan in PLANS.items()}}
+AUTOMATIC = {28: "cnn28", 32: "cnn32"}  # pixels: the model of "auto"; "cnn" for all other sizes
+NORMALISED = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
 
 
 def build_generator(settings: ModelSettings, seed: int) -> nn.Module:
@@ -53,9 +38,9 @@ def build_generator(settings: ModelSettings, seed: int) -> nn.Module:
         torch.manual_seed(seed)
         if ":" in settings.name:
             return _from_factory(settings)[0]
-        if settings.name == "mlp":
-            return MlpGenerator(settings)
-        return CnnGenerator(settings, _widths(settings))
+        if settings.name in PLANS:
+            return PaperGenerator(settings, PLANS[settings.name])
+        return MlpGenerator(settings) if settings.name == "mlp" else CnnGenerator(settings)
 
 
 def build_discriminator(settings: ModelSettings, seed: int) -> nn.Module:
@@ -63,11 +48,28 @@ def build_discriminator(settings: ModelSettings, seed: int) -> nn.Module:
     settings = resolve(settings)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        if ":" in settings.name:
-            return _from_factory(settings)[1]
-        if settings.name == "mlp":
-            return MlpDiscriminator(settings)
-        return CnnDiscriminator(settings, _widths(settings))
+        discriminator = _discriminator(settings)
+        if settings.spectral_norm:
+            _normalise(discriminator)
+        return discriminator
+
+
+def _discriminator(settings: ModelSettings) -> nn.Module:
+    if ":" in settings.name:
+        return _from_factory(settings)[1]
+    if settings.name in PLANS:
+        return PaperDiscriminator(settings, PLANS[settings.name])
+    return MlpDiscriminator(settings) if settings.name == "mlp" else CnnDiscriminator(settings)
+
+
+def _normalise(discriminator: nn.Module) -> None:
+    """Divide each layer's weight by its largest singular value (Miyato et al. 2018).
+
+    That value is estimated by one power iteration per forward. Its two vectors are buffers: they travel with the
+    parameters, so a discriminator goes on to the last bit wherever it is loaded.
+    """
+    for layer in [module for module in discriminator.modules() if isinstance(module, NORMALISED)]:
+        spectral_norm(layer)
 
 
 def resolve(settings: ModelSettings) -> ModelSettings:
@@ -75,8 +77,7 @@ def resolve(settings: ModelSettings) -> ModelSettings:
     _check_ranges(settings)
     name = settings.name
     if name == "auto":
-        named = {size: fixed for fixed, size in FIXED_SIZES.items()}
-        return msgspec.structs.replace(settings, name=named.get(settings.image_size, "cnn"))
+        return msgspec.structs.replace(settings, name=AUTOMATIC.get(settings.image_size, "cnn"))
     if ":" not in name and name not in NAMES:
         raise ConfigurationError(_unknown_model(name))
     size = FIXED_SIZES.get(name, settings.image_size)
@@ -97,136 +98,6 @@ def architecture(module: nn.Module) -> str:
 def parameter_count(module: nn.Module) -> int:
     """How many numbers training moves."""
     return sum(parameter.numel() for parameter in module.parameters())
-
-
-class MlpGenerator(nn.Module):
-    """latent-512-512-pixels, for MNIST the paper's 716,560 parameters.
-
-    The label costs no parameter: a fixed random vector per class is added to z. Every class draws from its own cloud,
-    hardly overlapping the others, and no part of z is lost.
-    """
-
-    def __init__(self, settings: ModelSettings) -> None:
-        super().__init__()
-        self._shape = (settings.channels, settings.image_size, settings.image_size)
-        pixels = settings.channels * settings.image_size**2
-        self.layers = nn.Sequential(
-            nn.Linear(settings.latent_size, MLP_WIDTH),
-            nn.LeakyReLU(0.2),
-            nn.Linear(MLP_WIDTH, MLP_WIDTH),
-            nn.LeakyReLU(0.2),
-            nn.Linear(MLP_WIDTH, pixels),
-            nn.Tanh(),
-        )
-        self.code: Tensor
-        self.register_buffer("code", _class_code(settings.classes, settings.latent_size), persistent=False)
-
-    def forward(self, z: Tensor, y: Tensor | None = None) -> Tensor:
-        if len(self.code):
-            assert y is not None, "a conditional generator needs labels"
-            z = z + self.code[y]  # (B, latent)
-        images: Tensor = self.layers(z).reshape(-1, *self._shape)
-        return images
-
-
-class MlpDiscriminator(nn.Module):
-    """pixels-512-512-(1 + classes), for MNIST the paper's 670,219 parameters."""
-
-    def __init__(self, settings: ModelSettings) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(
-            nn.Flatten(),
-            nn.Linear(settings.channels * settings.image_size**2, MLP_WIDTH),
-            nn.LeakyReLU(0.2),
-            nn.Linear(MLP_WIDTH, MLP_WIDTH),
-            nn.LeakyReLU(0.2),
-            nn.Linear(MLP_WIDTH, 1 + settings.classes),
-        )
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
-        return _heads(self.layers(x))
-
-
-class CnnGenerator(nn.Module):
-    """Noise and one-hot label to a small map, then doublings (transposed convolutions) up to the image.
-
-    Sizes that are no multiple of the doublings are cropped on the way.
-    """
-
-    def __init__(self, settings: ModelSettings, widths: CnnWidths) -> None:
-        super().__init__()
-        self._classes = settings.classes
-        self._sizes = _halvings(settings.image_size, len(widths.generator))
-        first = self._sizes[0]
-        deepest, thinnest = widths.generator[0], widths.generator[-1]
-        self.project = nn.Sequential(
-            nn.Linear(settings.latent_size + settings.classes, deepest * first**2, bias=False),
-            nn.Unflatten(1, (deepest, first, first)),
-            nn.BatchNorm2d(deepest),
-            nn.ReLU(),
-        )
-        self.stages = nn.ModuleList()
-        for wide, narrow in itertools.pairwise(widths.generator):
-            self.stages.append(
-                nn.Sequential(
-                    nn.ConvTranspose2d(wide, narrow, 4, stride=2, padding=1, bias=False),
-                    nn.BatchNorm2d(narrow),
-                    nn.ReLU(),
-                )
-            )
-        self.stages.append(
-            nn.Sequential(nn.ConvTranspose2d(thinnest, settings.channels, 4, stride=2, padding=1), nn.Tanh())
-        )
-
-    def forward(self, z: Tensor, y: Tensor | None = None) -> Tensor:
-        if self._classes:
-            assert y is not None, "a conditional generator needs labels"
-            label = LABEL_WEIGHT * functional.one_hot(y, self._classes).to(z.dtype)  # (B, classes)
-            z = torch.cat([z, label], 1)
-        x: Tensor = self.project(z)
-        for stage, size in zip(self.stages, self._sizes[1:], strict=True):
-            x = stage(x)[:, :, :size, :size]
-        return x.contiguous()
-
-
-class CnnDiscriminator(nn.Module):
-    """Strided convolutions down to a small map, then one linear layer to all heads.
-
-    No BatchNorm: real and generated batches pass apart, and their statistics would give them away.
-    """
-
-    def __init__(self, settings: ModelSettings, widths: CnnWidths) -> None:
-        super().__init__()
-        channels = (settings.channels, *reversed(widths.discriminator))
-        layers: list[nn.Module] = []
-        for narrow, wide in itertools.pairwise(channels):
-            layers += [nn.Conv2d(narrow, wide, 3, stride=2, padding=1), nn.LeakyReLU(0.2)]
-        last = _halvings(settings.image_size, len(widths.discriminator))[0]
-        layers += [nn.Flatten(), nn.Linear(channels[-1] * last**2, 1 + settings.classes)]
-        self.layers = nn.Sequential(*layers)
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
-        return _heads(self.layers(x))
-
-
-def _heads(scores: Tensor) -> tuple[Tensor, Tensor | None]:
-    """(B, 1 + classes) as (logit, class logits)."""
-    return scores[:, 0], scores[:, 1:] if scores.shape[1] > 1 else None
-
-
-def _class_code(classes: int, latent_size: int) -> Tensor:
-    """One fixed direction in latent space per class: float32 (classes, latent)."""
-    rng = torch.Generator().manual_seed(CLASS_CODE_SEED)
-    return CLASS_CODE_NORM * functional.normalize(torch.randn(classes, latent_size, generator=rng), dim=1)
-
-
-def _halvings(size: int, count: int) -> list[int]:
-    """Sizes of the maps from smallest to image, each half the next, rounded up: (28, 2) -> [7, 14, 28]."""
-    return [-(-size // 2**stage) for stage in range(count, -1, -1)]
-
-
-def _widths(settings: ModelSettings) -> CnnWidths:
-    return TWO_STAGES if settings.image_size <= TWO_STAGES_MAX else THREE_STAGES
 
 
 def _check_ranges(settings: ModelSettings) -> None:

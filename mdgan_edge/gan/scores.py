@@ -38,6 +38,7 @@ class Scores:
     label_total_variation: float | None = None  # between generated and real labels, 0 .. 1, lower is better
     kid: float | None = None  # squared MMD of classifier features, unbiased: may be below 0
     precision: float | None = None  # share of generated images near a real one, 0 .. 1
+    recall: float | None = None  # share of real images near a generated one by the generated ones' distances, 0 .. 1
     density: float | None = None  # how many real neighbourhoods hold a generated image, about 1 for real ones
     reason: str | None = None
 
@@ -75,7 +76,7 @@ class Scorer:
     @classmethod
     def build(cls, train: Images, test: Images, seed: int, cache: Path | None = None) -> Scorer:
         """Train the classifier on `train` or take it from `cache`; `test` is what images are held against."""
-        reason = _why_not(train, test)
+        reason = why_not(train, test)
         if reason is not None:
             return cls(None, test, seed, reason)
         classes = max(train.classes, test.classes)
@@ -111,6 +112,17 @@ class Scorer:
         shares = torch.bincount(y, minlength=outlook.probabilities.shape[1]).double() / len(y)
         self._reference = Reference(mean, covariance, near, scale, radii(near), shares, modes(outlook.probabilities))
         self.accuracy = float((outlook.probabilities.argmax(1) == y).double().mean())
+
+
+def why_not(train: Images, test: Images) -> str | None:
+    """Why no classifier can be trained on these images; raw pixels are no stand-in for its features."""
+    if train.y is None or test.y is None:
+        return f"{train.name} has no labels: without a classifier there are no classifier features to score"
+    if len(train.labels) < 2:
+        return f"{train.name} has only one class: a classifier of it would say nothing"
+    if len(test) <= NEIGHBOURS:
+        return f"{test.name} holds out {len(test)} images: at least {NEIGHBOURS + 1} are needed to score against"
+    return None
 
 
 def classifier_score(probabilities: Tensor) -> float:
@@ -152,12 +164,26 @@ def radii(features: Tensor) -> Tensor:
     return _distances(features, features).kthvalue(neighbours + 1, dim=1).values
 
 
-def neighbourhood(real: Tensor, real_radii: Tensor, fake: Tensor) -> tuple[float, float, float]:
-    """(coverage, precision, density) of fake (n, F) in the balls around real (m, F) (Naeem et al. 2020)."""
-    inside = _distances(real, fake) < real_radii[:, None]  # (m, n)
-    coverage = float(inside.any(1).double().mean())
-    precision = float(inside.any(0).double().mean())
-    return coverage, precision, float(inside.double().sum(0).mean()) / NEIGHBOURS
+@dataclass(frozen=True, slots=True)
+class Neighbourhood:
+    """Precision and recall of Kynkäänniemi et al. 2019, density and coverage of Naeem et al. 2020."""
+
+    precision: float
+    recall: float
+    density: float
+    coverage: float
+
+
+def neighbourhood(real: Tensor, real_radii: Tensor, fake: Tensor) -> Neighbourhood:
+    """How fake (n, F) lies among the balls around real (m, F), and the other way round."""
+    apart = _distances(real, fake)  # (m, n)
+    inside = apart < real_radii[:, None]
+    return Neighbourhood(
+        precision=float(inside.any(0).double().mean()),
+        recall=float((apart < radii(fake)).any(1).double().mean()),
+        density=float(inside.double().sum(0).mean()) / NEIGHBOURS,
+        coverage=float(inside.any(1).double().mean()),
+    )
 
 
 def modes(probabilities: Tensor) -> int:
@@ -176,30 +202,20 @@ def label_total_variation(probabilities: Tensor, real_shares: Tensor) -> float:
 def _scored(outlook: Outlook, reference: Reference) -> Scores:
     features = outlook.features * reference.scale
     near = features[:PAIRWISE_MAX]
-    coverage, precision, density = neighbourhood(reference.features, reference.radii, near)
+    among = neighbourhood(reference.features, reference.radii, near)
     countable = reference.modes == int((reference.label_shares >= MODE_SHARE).sum())
     return Scores(
         classifier_score=classifier_score(outlook.probabilities),
         fid_classifier=frechet_distance(reference.mean, reference.covariance, *moments(features)),
-        coverage=coverage,
+        coverage=among.coverage,
         modes=modes(outlook.probabilities) if countable else None,
         label_total_variation=label_total_variation(outlook.probabilities, reference.label_shares),
         kid=kid(reference.features, near),
-        precision=precision,
-        density=density,
+        precision=among.precision,
+        recall=among.recall,
+        density=among.density,
         reason=None if countable else UNSURE,
     )
-
-
-def _why_not(train: Images, test: Images) -> str | None:
-    """Why no classifier can be trained on these images; raw pixels are no stand-in for its features."""
-    if train.y is None or test.y is None:
-        return f"{train.name} has no labels: without a classifier there are no classifier features to score"
-    if len(train.labels) < 2:
-        return f"{train.name} has only one class: a classifier of it would say nothing"
-    if len(test) <= NEIGHBOURS:
-        return f"{test.name} holds out {len(test)} images: at least {NEIGHBOURS + 1} are needed to score against"
-    return None
 
 
 def _root(covariance: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 from typing import assert_never
 
@@ -23,6 +24,7 @@ from broker.jobs import (
     Step,
     Stepped,
 )
+from mdgan_edge.actors import Aside
 from mdgan_edge.messages import Version
 from mdgan_edge.settings import Settings
 from mdgan_edge.streams import stream_seed
@@ -69,7 +71,7 @@ class ToyHub:
             self.parameters[:], self.average[:], self._adam.mean[:], self._adam.square[:] = disk.kept
             self._adam.steps = disk.steps
 
-    def do(self, job: HubJob) -> HubResult:
+    def do(self, job: HubJob) -> HubResult | Aside:
         """One job, whole."""
         with np.errstate(over="ignore", invalid="ignore"):  # a generator may diverge: the core sees it
             match job:
@@ -134,10 +136,10 @@ class ToyHub:
 
     # --- scores ---------------------------------------------------------------------------------------------------
 
-    def _evaluate(self, job: Evaluate) -> Evaluated:
+    def _evaluate(self, job: Evaluate) -> Aside:
         scores = self._scorer.scores(self.sample(self._samples))
         missing = NOT_FINITE if None in scores.values() else None
-        return Evaluated(job.version, scores, missing, None, 0.0)
+        return Aside(partial(Evaluated, job.version, scores, missing, None, 0.0))
 
     def sample(self, count: int) -> Points:
         """Points (count, 2) of the averaged generator."""
