@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from mdgan_edge.errors import ConfigurationError, ExitCode
 from sim.cli import main
-from sim.modes import MODES, Cell, Target, median_interval, play_cell, summary, wanted
+from sim.modes import MODES, Cell, Target, median_interval, play_cell, smoothed, summary, wanted
 from sim.scenario.distributions import Lognormal
 from sim.scenario.quantities import Duration
 from sim.scenario.reading import find_scenario
@@ -75,9 +75,33 @@ def test_times_are_compared_seed_by_seed_and_a_seed_that_never_got_there_is_left
     assert found["modes"]["sync"]["least_weighted_share"]["median"] == 1.0
 
 
+def test_a_smoothed_score_is_the_median_of_several_in_a_row_and_comes_when_the_last_of_them_does() -> None:
+    curve = [(1.0, 9.0), (2.0, 1.0), (3.0, 5.0), (4.0, 2.0)]
+    assert smoothed(curve, 3) == ((3.0, 5.0), (4.0, 2.0))
+    assert smoothed(curve, 1) == tuple(curve)
+    assert smoothed(curve, 5) == ()
+
+
+def test_a_mode_of_ones_own_is_played_asynchronously_with_its_settings_and_held_against_block() -> None:
+    own = "rate-fair:training.rate_fair=true,training.staleness_max=4"
+    wish = asked(modes=("async-block",), beside=(own,), assignments={"hub.evaluate_every": "2"})
+    assert list(wish.modes) == ["async-block", "rate-fair"]
+    cells = [play_cell(wish, mode, seed) for mode in wish.modes for seed in wish.seeds]
+    found = summary(wish, cells)
+    assert found["settings_of_modes"]["rate-fair"] == {
+        "mode": "async",
+        "training.rate_fair": "true",
+        "training.staleness_max": "4",
+    }
+    assert found["against_sync"] == {}
+    assert found["against_block"]["rate-fair"]["pairs"] == 2
+
+
 @pytest.mark.parametrize(
     ("more", "says"),
     [
+        ({"beside": ("rate-fair",)}, "write it as NAME:KEY=VALUE"),
+        ({"beside": ("sync:training.rate_fair=true",)}, "two modes of one name"),
         ({"assignments": {"mode": "sync"}}, "that is what is compared"),
         ({"score": "coverage", "target": None}, "--target NUMBER"),
         ({"fidelity": "tokens"}, "tokens have no scores"),
