@@ -29,6 +29,8 @@ from nodes.spares import Spares
 from nodes.trainer import NodeTrainer
 from sim.shards import Shards
 
+_SCORERS: dict[tuple[str, int, int, int], Scorer] = {}  # the last one
+
 
 @dataclass(slots=True)
 class FileDisk:
@@ -96,7 +98,7 @@ class Full:
 
     def hub(self, disk: Any) -> Trainer:
         if self._real is not None and self._scorer is None:
-            self._scorer = Scorer.build(*self._real, self.settings.training.seed, None)
+            self._scorer = _scorer_of(self._real, self.settings)
         return HubTrainer(self.settings, self._run, self._scorer, disk.saved, disk.folder)
 
     def disk(self) -> Any:
@@ -123,6 +125,15 @@ class Full:
 
     def secrets(self, node: NodeId) -> frozenset[bytes]:
         return frozenset(image.tobytes() for image in to_unit(self._shards.of(node).x))
+
+
+def _scorer_of(real: Real, settings: Settings) -> Scorer:
+    """Its classifier takes longer to train than a short run takes: runs of one seed in one process share it."""
+    key = (settings.hub.data, settings.model.image_size, settings.model.channels, settings.training.seed)
+    if _SCORERS.keys() != {key}:
+        _SCORERS.clear()
+        _SCORERS[key] = Scorer.build(*real, settings.training.seed, None)
+    return _SCORERS[key]
 
 
 def load_full(settings: Settings, explicit: frozenset[str], nodes: int, run: RunDirectory | None) -> Full:
