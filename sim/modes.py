@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import statistics
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ LOWER_IS_BETTER = frozenset({"sliced_wasserstein", "fid_classifier", "kid", "lab
 DEFAULT_TARGETS = {"quality": 0.7, "fid_classifier": 10.0}
 DEFAULT_SCORE: Mapping[Fidelity, str] = {"toy": "quality", "full": "fid_classifier"}
 CONFIDENCE = 0.95
+FINAL_EVALUATIONS = 3  # as in run.json: a single one is noisy
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,7 @@ class Cell:
     merged: Mapping[NodeId, int]  # feedbacks, by node that was there at the end
     weights: Mapping[NodeId, float]  # what they weighed: the sum of the node's parts of every step
     cpu_s: float
+    finals: Mapping[str, float]  # of every score the median of the last evaluations
 
     def reached(self, target: Target) -> float | None:
         """The first time at which the target was met, s; None if it never was."""
@@ -86,17 +89,26 @@ def _coverage(n: int, rank: int) -> float:
 
 
 class _Curve:
-    """A Recorder that keeps one score."""
+    """A Recorder that keeps one score over time, and all of the last evaluations."""
 
     def __init__(self, score: str) -> None:
         self._score = score
         self.points: list[tuple[float, float]] = []
+        self._last: deque[dict[str, float]] = deque(maxlen=FINAL_EVALUATIONS)
 
     def note(self, now: int, who: NodeId, note: Note) -> None: ...
 
     def measure(self, now: int, who: NodeId, measure: Measure) -> None:  # noqa: ARG002
         if measure.what == "evaluated" and self._score in measure.values:
             self.points.append((now / 1e9, float(measure.values[self._score])))
+            numbers = {name: value for name, value in measure.values.items() if name != "version"}
+            self._last.append(
+                {name: float(value) for name, value in numbers.items() if isinstance(value, (int, float))}
+            )
+
+    def finals(self) -> dict[str, float]:
+        names = self._last[-1] if self._last else ()
+        return {name: statistics.median(one[name] for one in self._last if name in one) for name in names}
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,9 +186,8 @@ def play_cell(asked: Wanted, mode: str, seed: int) -> Cell:
     there = [member for member in core.members if member.present]
     merged = {member.node: member.tally.merged for member in there}
     weights = {member.node: member.tally.weight for member in there}
-    return Cell(
-        mode, seed, smoothed(recorder.points, asked.smooth), core.training.version, merged, weights, played.cpu_s
-    )
+    curve, version = smoothed(recorder.points, asked.smooth), core.training.version
+    return Cell(mode, seed, curve, version, merged, weights, played.cpu_s, recorder.finals())
 
 
 def play_all(asked: Wanted, jobs: int, told: Callable[[str], None]) -> list[Cell]:
@@ -223,6 +234,7 @@ def summary(asked: Wanted, cells: Sequence[Cell]) -> dict[str, Any]:
                 "weights": dict(cell.weights),
                 "curve": [list(point) for point in cell.curve],
                 "cpu_s": cell.cpu_s,
+                "finals": dict(cell.finals),
             }
             for cell in cells
         ],
@@ -233,10 +245,12 @@ def _of_mode(cells: Any, target: Target) -> dict[str, Any]:
     several = list(cells)
     reached = [at for cell in several if (at := cell.reached(target)) is not None]
     finals = [cell.curve[-1][1] for cell in several if cell.curve]
+    names = sorted({name for cell in several for name in cell.finals})
     return {
         "reached": len(reached),
         "reached_s": _stated(reached),
         "final": _stated(finals),
+        "scores": {name: _stated([cell.finals[name] for cell in several if name in cell.finals]) for name in names},
         "versions": _stated([cell.versions for cell in several]),
         "least_share": _stated([_least(cell.merged) for cell in several]),
         "least_weighted_share": _stated([_least(cell.weights) for cell in several]),

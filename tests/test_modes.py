@@ -50,7 +50,7 @@ def test_of_some_scores_more_is_better_and_of_others_less() -> None:
 
 
 def test_the_target_is_reached_at_the_first_score_that_meets_it() -> None:
-    cell = Cell("sync", 0, ((1.0, 0.2), (2.0, 0.7), (3.0, 0.5), (4.0, 0.9)), 4, {}, {}, 0.0)
+    cell = Cell("sync", 0, ((1.0, 0.2), (2.0, 0.7), (3.0, 0.5), (4.0, 0.9)), 4, {}, {}, 0.0, {})
     assert cell.reached(Target("quality", 0.7)) == 2.0
     assert cell.reached(Target("quality", 0.95)) is None
 
@@ -59,12 +59,13 @@ def test_every_mode_is_played_in_the_same_weather_and_asynchrony_makes_more_vers
     cells = {mode: play_cell(asked(), mode, 0) for mode in MODES}
     assert cells["async-block"].versions > 1.5 * cells["sync"].versions
     assert all(cell.curve and len(cell.merged) == 3 for cell in cells.values())
+    assert all(cell.finals.keys() >= {"quality", "modes", "sliced_wasserstein"} for cell in cells.values())
 
 
 def test_times_are_compared_seed_by_seed_and_a_seed_that_never_got_there_is_left_out() -> None:
     def cell(mode: str, seed: int, at: float | None) -> Cell:
         curve = ((1.0, 0.0),) if at is None else ((1.0, 0.0), (at, 1.0))
-        return Cell(mode, seed, curve, 10, {ALICE: 3, BOB: 1}, {ALICE: 6.0, BOB: 6.0}, 0.0)
+        return Cell(mode, seed, curve, 10, {ALICE: 3, BOB: 1}, {ALICE: 6.0, BOB: 6.0}, 0.0, {"modes": 8.0})
 
     times = {"sync": (8.0, 10.0), "async-block": (4.0, 4.0), "async-drop": (2.0, None)}
     cells = [cell(mode, seed, at) for mode, pair in times.items() for seed, at in enumerate(pair)]
@@ -72,6 +73,7 @@ def test_times_are_compared_seed_by_seed_and_a_seed_that_never_got_there_is_left
     assert found["against_sync"]["async-block"]["time"]["median"] == pytest.approx(0.45)
     assert (found["against_sync"]["async-drop"]["pairs"], found["modes"]["async-drop"]["reached"]) == (1, 1)
     assert found["modes"]["sync"]["least_share"]["median"] == 0.5  # one of four, and two would have been fair
+    assert found["modes"]["sync"]["scores"]["modes"]["median"] == 8.0
     assert found["modes"]["sync"]["least_weighted_share"]["median"] == 1.0
 
 
