@@ -170,8 +170,8 @@ def _resumed(settings: Settings, run: RunDirectory, recorder: FileRecorder) -> S
 def byte_report(counts: Counts, swaps: SwapCounts) -> dict[str, int]:
     """Bytes as given to ZeroMQ, before encryption.
 
-    `swaps`: copies of discriminators, as the hub got and sent those it relayed, and, without their framing, as nodes
-    say they got them from each other.
+    `swaps`: copies of discriminators, as the hub got and sent those it relayed, and as nodes say they got them from
+    each other.
     """
     relayed = counts.bytes_received["Copy"] + counts.bytes_sent["Copy"]
     return {

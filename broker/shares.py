@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 
+from broker.jobs import Contribution
 from broker.member import Member
 from mdgan_edge.actors import Note
 from mdgan_edge.messages import NodeId
 
 RATE_MEMORY = 50.0  # steps over which a node's rate is averaged
-WEIGHT_MIN, WEIGHT_MAX = 0.1, 10.0  # omega is never outside
+WEIGHT_MIN, WEIGHT_MAX = 0.005, 200.0  # omega is never outside; docs/algorithm.md says why so wide
 LOW_SHARE = 0.25  # of its fair share: a node below is named
 FAIR_MIN = 20.0  # feedback that would have been a node's fair share before its own is judged
 
@@ -22,27 +23,33 @@ class Shares:
         self._even_out = even_out
         self._fair = 0.0  # what a node that was live all the time would have given
         self._from: dict[NodeId, tuple[float, int]] = {}  # at a node's first look: that, and what it had given
-        self._rates: dict[NodeId, float] = {}  # feedback merged per step, averaged
+        self._rates: dict[NodeId, float] = {}  # parts of steps without omega, averaged over steps
         self._mean_rate = 0.0
         self._warned: set[NodeId] = set()
 
     def omega(self, node: NodeId) -> float:
-        """mean rate / own rate, clipped: what the node's feedback weighs beside alpha."""
+        """mean rate / own rate, bounded: what the node's feedback weighs beside alpha.
+
+        A node that is little of a step without omega, and gives in a part p of all steps of N nodes, then weighs
+        Np/(1 + p(N - 1)) of its fair share: half or more as long as fairness is possible at all, p >= 1/N.
+        """
         own = self._rates.get(node)
         if not self._even_out or own is None:
             return 1.0
         return min(WEIGHT_MAX, max(WEIGHT_MIN, self._mean_rate / own)) if own > 0 else WEIGHT_MAX
 
-    def stepped(self, givers: Iterable[NodeId], live: list[NodeId]) -> None:
-        """A step has merged one feedback of each of `givers`, some of them several."""
-        given = Counter(givers)
-        fair = given.total() / max(1, len(live))
-        self._fair += fair
+    def stepped(self, merged: Sequence[Contribution], live: list[NodeId]) -> None:
+        """A step has merged these, weighed with the omega that still holds."""
+        self._fair += len(merged) / max(1, len(live))
         if not self._even_out or not live:
             return
-        usual = self._mean_rate or fair  # a newcomer is taken for one of average pace
+        given: defaultdict[NodeId, float] = defaultdict(float)
+        for one in merged:
+            given[one.node] += one.part / self.omega(one.node)  # alpha
+        total = sum(given.values())
+        usual = self._mean_rate or 1.0 / len(live)  # a newcomer is taken for one of average pace
         rates = {node: self._rates.get(node, usual) for node in live}
-        self._rates = {node: rate + (given[node] - rate) / RATE_MEMORY for node, rate in rates.items()}
+        self._rates = {node: rate + (given[node] / total - rate) / RATE_MEMORY for node, rate in rates.items()}
         self._mean_rate = sum(self._rates.values()) / len(live)
 
     def behind(self, members: Iterable[Member]) -> list[tuple[Member, float]]:

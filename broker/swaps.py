@@ -67,7 +67,7 @@ class SwapCounts:
 
     committed: int = 0
     direct: int = 0  # of these: both copies went from node to node
-    direct_bytes: int = 0  # of the copies that nodes say they got so, committed or not
+    direct_bytes: int = 0  # in which nodes say they got copies so, committed or not
     aborted: int = 0
 
 

@@ -197,7 +197,7 @@ class Training:
             member = self._members.get(one.node)
             assert member is not None
             member.tally.merge(step.version - one.version, one.weight / step.divisor)
-        self.shares.stepped((one.node for one in step.contributions), self._members.live)
+        self.shares.stepped(step.contributions, self._members.live)
 
     def stepped(self, result: Stepped) -> None:
         assert result.version == self.version + 1

@@ -51,11 +51,12 @@ class Header(msgspec.Struct, frozen=True, gc=False):
 
 
 class Received(msgspec.Struct, frozen=True, gc=False):
-    """A whole, well-formed message came in."""
+    """A whole, well-formed message came in; `wire_bytes`: all that came for it, framing included."""
 
     sender: Peer
     header: Header
     message: Message
+    wire_bytes: int = 0
 
 
 class Heard(msgspec.Struct, frozen=True, gc=False):

@@ -312,7 +312,7 @@ class Prepared(msgspec.Struct, frozen=True, gc=False):
     received_id: DiscriminatorId
     received_hop: int
     direct: bool = False  # both copies went from node to node, not through the hub ...
-    direct_bytes: Annotated[int, msgspec.Meta(ge=0, le=COPY_BYTES_MAX)] = 0  # ... and that which came had so many
+    direct_bytes: Annotated[int, msgspec.Meta(ge=0, le=COPY_BYTES_MAX)] = 0  # ... in which the other one came
 
 
 class Commit(msgspec.Struct, frozen=True, gc=False):

@@ -47,7 +47,7 @@ class TrainingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     staleness_weight: StalenessWeight = "inverse"  # alpha(s): what feedback of staleness s weighs
     staleness_exponent: Positive = 0.5  # a of polynomial: (1+s)^-a
     staleness_knee: NotNegative = 4  # b of hinge: 1 up to here, then 1/(1+s-b)
-    rate_fair: bool = False  # weigh a node's feedback by mean pace / own pace, 0.1 to 10: for shards that differ
+    rate_fair: bool = False  # slow nodes weigh more, so that none is left out: for shards that differ
     label_aware: bool = True  # a node judges only samples of classes that it holds; means nothing without classes
     scale_lr: bool = True  # scale the generator's learning rate by min(1, merged/live)
     credit: AtLeastOne = 2  # tasks in flight per node

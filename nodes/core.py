@@ -307,7 +307,10 @@ class NodeCore:
         if event.header != calls.header(self._header) or self.phase is Phase.GREETING:
             return []
         unfit = calls.unfit(event, self.facts.node)
-        return unfit or self._act(self.swapping.received(event.message, self._at_rest, now, event.sender), now)
+        if unfit:
+            return unfit
+        came = self.swapping.received(event.message, self._at_rest, now, event.sender, event.wire_bytes)
+        return self._act(came, now)
 
     def _swap_if_due(self, now: Nanos) -> list[Effect]:
         idle = not self.swapping.due(now) and not self._calls.open

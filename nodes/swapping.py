@@ -88,6 +88,7 @@ class Swapping:
         self._called: Neighbour | None = None  # if this node has called it
         self._theirs: Propose | Accept | None = None  # what the partner said it would give
         self._early: Copy | None = None  # came before what it belongs to was settled
+        self._copy_bytes = 0  # in which the partner's copy came, if it came from itself
         self._prepared: Prepared | None = None
         self._at_work: set[type[SwapJob]] = set()  # what the trainer has in hand: one of each at most
         self.done: dict[str, int] = {}  # how swaps ended here
@@ -110,8 +111,10 @@ class Swapping:
 
     # --- what comes in --------------------------------------------------------------------------------------------
 
-    def received(self, message: Message, held: HeldDiscriminator | None, now: Nanos, by: Peer = HUB) -> list[Act]:
-        """A message about a swap, and how it came; `held` is None while there is nothing that could be swapped."""
+    def received(
+        self, message: Message, held: HeldDiscriminator | None, now: Nanos, by: Peer = HUB, wire_bytes: int = 0
+    ) -> list[Act]:
+        """A message about a swap, how it came, in how many bytes; `held` is None while nothing could be swapped."""
         if held is None:
             return [_say(self._busy(message), by)] if isinstance(message, Propose) else []
         match message:
@@ -128,6 +131,7 @@ class Swapping:
             case Decline() if self._is_open(message, Stage.GIVING):
                 return self._close("given up")
             case Copy() if self._is_open(message, Stage.GIVING, Stage.ASKING):
+                self._copy_bytes = wire_bytes
                 return self._copied(message)
             case Commit():
                 return self._commit(message, held)
@@ -219,7 +223,9 @@ class Swapping:
         self.stage, self.deadline = Stage.PREPARED, Nanos(now + nanos(ASK_AGAIN_S))
         mine, theirs = (held.discriminator_id, held.hop), (copy.discriminator_id, copy.hop)
         direct = self._by != HUB
-        self._prepared = Prepared(self.swap_id, self._partner, *mine, *theirs, direct, copy.byte_count if direct else 0)
+        self._prepared = Prepared(
+            self.swap_id, self._partner, *mine, *theirs, direct, self._copy_bytes if direct else 0
+        )
         return [self._prepared]
 
     def moved(self, held: HeldDiscriminator) -> list[Act]:

@@ -106,7 +106,7 @@ class Across:
             self.bytes.drop("connection gone", size)
             return
         sender = Peer(machine.name, call.link if to_callee else b"")
-        event = self._received(sender, send)
+        event = self._received(sender, send, size)
         passing = Passing(call, event, size, to_callee, lane_of(send.message), self._world.now)
         assert machine.up is not None
         fate = machine.up.across(size, self._world.now, passing.lane, self._world.hub_cuts)
@@ -129,11 +129,11 @@ class Across:
         call = Call(caller, callee, (caller.process, callee.process), b"%d" % self._made)
         self._calls[caller.name] = self._by_link[node, call.link] = call
 
-    def _received(self, sender: Peer, send: Send) -> Received:
+    def _received(self, sender: Peer, send: Send, size: int) -> Received:
         if not self._world.bodies.through_codec:
-            return Received(sender, send.header, send.message)
+            return Received(sender, send.header, send.message, size)
         header, _, read = decode(encode(send.header, 0, send.message))
-        return Received(sender, header, read)
+        return Received(sender, header, read, size)
 
     def _put(self, fate: Fate, then: Any, passing: Passing) -> None:
         world = self._world

@@ -228,6 +228,23 @@ def shrink(folder: Path, as_json: bool) -> None:
 @click.option("--seeds", type=click.IntRange(1, 1000), default=10, show_default=True, help="Runs of each mode.")
 @click.option("--score", help="What is compared [toy: quality, full: fid_classifier].")
 @click.option("--target", type=float, help="Which value of it is good enough [quality 0.7, fid_classifier 10].")
+@click.option(
+    "--mode",
+    "modes",
+    multiple=True,
+    type=click.Choice(["sync", "async-block", "async-drop"]),
+    help="Which are played; may be given more than once [all three].",
+)
+@click.option(
+    "--beside", multiple=True, metavar="NAME:KEY=VALUE,...", help="One more: asynchronous, with these settings."
+)
+@click.option(
+    "--smooth",
+    type=click.IntRange(1, 99),
+    default=1,
+    show_default=True,
+    help="Score by the median of so many in a row.",
+)
 @click.option("--jobs", type=click.IntRange(1, 256), default=1, show_default=True, help="Runs side by side.")
 @click.option("--out", type=click.Path(path_type=Path), help="Where the picture goes [runs/modes-SCENARIO].")
 @click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Set any key of docs/configuration.md.")
@@ -235,7 +252,8 @@ def shrink(folder: Path, as_json: bool) -> None:
 def compare_modes(scenario: str, jobs: int, out: Path | None, as_json: bool, **asked: Any) -> None:
     """Play SCENARIO synchronously, with `block` and with `drop`, and draw how fast each learns: modes.png, modes.json.
 
-    All modes get the same seeds, so the same links, devices and faults.
+    With --beside more modes are played, such as rate-fair:training.rate_fair=true. All modes get the same seeds, so the
+    same links, devices and faults.
     """
     from sim.running_modes import compare_modes as compare
     from sim.running_modes import summary_lines

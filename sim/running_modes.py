@@ -9,7 +9,7 @@ from typing import Any
 from mdgan_edge.command import parse_assignments
 from mdgan_edge.errors import ConfigurationError, DataError
 from mdgan_edge.rundir import write_json
-from sim.modes import BASELINE, play_all, summary, wanted
+from sim.modes import BASELINE, BLOCK, play_all, summary, wanted
 from sim.scenario.reading import find_scenario
 from sim.scenario.values import Fidelity
 
@@ -28,9 +28,13 @@ def compare_modes(
     score: str | None,
     target: float | None,
     assignments: tuple[str, ...],
+    modes: tuple[str, ...],
+    beside: tuple[str, ...],
+    smooth: int,
 ) -> tuple[dict[str, Any], Path]:
     """What was found, and the folder that holds it. Raises OperatorErrors."""
-    asked = wanted(find_scenario(scenario), fidelity, seeds, score, target, parse_assignments(assignments))
+    given = parse_assignments(assignments)
+    asked = wanted(find_scenario(scenario), fidelity, seeds, score, target, given, modes, beside, smooth)
     try:
         from sim.report.modes import draw_modes
     except ModuleNotFoundError:
@@ -59,10 +63,11 @@ def summary_lines(found: Mapping[str, Any], folder: Path) -> list[str]:
         count, weight = one["least_share"]["median"], one["least_weighted_share"]["median"]
         least = f"{count:.0%} of its fair share, by weight {weight:.0%}"
         lines.append(f"  {'':12} the node with the least gave {least}")
-    for mode, one in found["against_sync"].items():
-        if one["time"] is not None:
-            ratio = _words(one["time"], ".2f")
-            lines.append(f"  {mode} / {BASELINE}: {ratio} of its time, over {one['pairs']} pairs")
+    for base, against in ((BASELINE, found["against_sync"]), (BLOCK, found["against_block"])):
+        for mode, one in against.items():
+            if one["time"] is not None:
+                ratio = _words(one["time"], ".2f")
+                lines.append(f"  {mode} / {base}: {ratio} of its time, over {one['pairs']} pairs")
     return [*lines, f"picture: {folder / PICTURE_FILE}"]
 
 

@@ -75,6 +75,7 @@ BOBS = SwapId("bob/1/1")
 CALLED = Peer(BOB)  # bob, when it was called
 CALLER = Peer(BOB, b"a link")  # bob, when it has called
 NUMBERS = Tensor("float32", (100,), bytes(400))
+CAME_IN = 600  # bytes of a copy on the wire
 SILENT = Note("peer_silent", "no answer in 3 s: asking through the hub", {"node": BOB})
 
 
@@ -95,7 +96,7 @@ def across(message: Message, to: Peer = CALLED) -> Send:
 
 
 def from_bob(node: Node, message: Message, by: Peer = CALLED, header: Header = PEER_HEADER) -> list[Effect]:
-    return node.take(Received(by, header, message))
+    return node.take(Received(by, header, message, CAME_IN if isinstance(message, Copy) else 60))
 
 
 def asking(*peers: Neighbour) -> tuple[Node, list[Effect]]:
@@ -143,7 +144,7 @@ def test_a_whole_swap_goes_over_the_one_call_which_ends_with_it() -> None:
     assert node.take(offered(MINE)) == [across(copy(HELD, MINE, ANN, BOB))]
     assert from_bob(node, theirs) == [Run(Shelve(theirs))]
     names = (HELD.discriminator_id, HELD.hop, THEIRS.discriminator_id, THEIRS.hop)
-    assert node.take(shelved(theirs)) == [send(Prepared(MINE, BOB, *names, direct=True, direct_bytes=400))]
+    assert node.take(shelved(theirs)) == [send(Prepared(MINE, BOB, *names, direct=True, direct_bytes=CAME_IN))]
     install = Install(MOVED.discriminator_id, MOVED.hop)
     assert node.hear(Commit(MINE, MOVED.discriminator_id, MOVED.hop)) == [Run(install)]
     facts = {"discriminator": MOVED.discriminator_id, "hop": 4, "from": BOB, "direct": True}

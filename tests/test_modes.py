@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from mdgan_edge.errors import ConfigurationError, ExitCode
 from sim.cli import main
-from sim.modes import MODES, Cell, Target, median_interval, play_cell, summary, wanted
+from sim.modes import MODES, Cell, Target, median_interval, play_cell, smoothed, summary, wanted
 from sim.scenario.distributions import Lognormal
 from sim.scenario.quantities import Duration
 from sim.scenario.reading import find_scenario
@@ -50,7 +50,7 @@ def test_of_some_scores_more_is_better_and_of_others_less() -> None:
 
 
 def test_the_target_is_reached_at_the_first_score_that_meets_it() -> None:
-    cell = Cell("sync", 0, ((1.0, 0.2), (2.0, 0.7), (3.0, 0.5), (4.0, 0.9)), 4, {}, {}, 0.0)
+    cell = Cell("sync", 0, ((1.0, 0.2), (2.0, 0.7), (3.0, 0.5), (4.0, 0.9)), 4, {}, {}, 0.0, {})
     assert cell.reached(Target("quality", 0.7)) == 2.0
     assert cell.reached(Target("quality", 0.95)) is None
 
@@ -59,12 +59,13 @@ def test_every_mode_is_played_in_the_same_weather_and_asynchrony_makes_more_vers
     cells = {mode: play_cell(asked(), mode, 0) for mode in MODES}
     assert cells["async-block"].versions > 1.5 * cells["sync"].versions
     assert all(cell.curve and len(cell.merged) == 3 for cell in cells.values())
+    assert all(cell.finals.keys() >= {"quality", "modes", "sliced_wasserstein"} for cell in cells.values())
 
 
 def test_times_are_compared_seed_by_seed_and_a_seed_that_never_got_there_is_left_out() -> None:
     def cell(mode: str, seed: int, at: float | None) -> Cell:
         curve = ((1.0, 0.0),) if at is None else ((1.0, 0.0), (at, 1.0))
-        return Cell(mode, seed, curve, 10, {ALICE: 3, BOB: 1}, {ALICE: 6.0, BOB: 6.0}, 0.0)
+        return Cell(mode, seed, curve, 10, {ALICE: 3, BOB: 1}, {ALICE: 6.0, BOB: 6.0}, 0.0, {"modes": 8.0})
 
     times = {"sync": (8.0, 10.0), "async-block": (4.0, 4.0), "async-drop": (2.0, None)}
     cells = [cell(mode, seed, at) for mode, pair in times.items() for seed, at in enumerate(pair)]
@@ -72,12 +73,37 @@ def test_times_are_compared_seed_by_seed_and_a_seed_that_never_got_there_is_left
     assert found["against_sync"]["async-block"]["time"]["median"] == pytest.approx(0.45)
     assert (found["against_sync"]["async-drop"]["pairs"], found["modes"]["async-drop"]["reached"]) == (1, 1)
     assert found["modes"]["sync"]["least_share"]["median"] == 0.5  # one of four, and two would have been fair
+    assert found["modes"]["sync"]["scores"]["modes"]["median"] == 8.0
     assert found["modes"]["sync"]["least_weighted_share"]["median"] == 1.0
+
+
+def test_a_smoothed_score_is_the_median_of_several_in_a_row_and_comes_when_the_last_of_them_does() -> None:
+    curve = [(1.0, 9.0), (2.0, 1.0), (3.0, 5.0), (4.0, 2.0)]
+    assert smoothed(curve, 3) == ((3.0, 5.0), (4.0, 2.0))
+    assert smoothed(curve, 1) == tuple(curve)
+    assert smoothed(curve, 5) == ()
+
+
+def test_a_mode_of_ones_own_is_played_asynchronously_with_its_settings_and_held_against_block() -> None:
+    own = "rate-fair:training.rate_fair=true,training.staleness_max=4"
+    wish = asked(modes=("async-block",), beside=(own,), assignments={"hub.evaluate_every": "2"})
+    assert list(wish.modes) == ["async-block", "rate-fair"]
+    cells = [play_cell(wish, mode, seed) for mode in wish.modes for seed in wish.seeds]
+    found = summary(wish, cells)
+    assert found["settings_of_modes"]["rate-fair"] == {
+        "mode": "async",
+        "training.rate_fair": "true",
+        "training.staleness_max": "4",
+    }
+    assert found["against_sync"] == {}
+    assert found["against_block"]["rate-fair"]["pairs"] == 2
 
 
 @pytest.mark.parametrize(
     ("more", "says"),
     [
+        ({"beside": ("rate-fair",)}, "write it as NAME:KEY=VALUE"),
+        ({"beside": ("sync:training.rate_fair=true",)}, "two modes of one name"),
         ({"assignments": {"mode": "sync"}}, "that is what is compared"),
         ({"score": "coverage", "target": None}, "--target NUMBER"),
         ({"fidelity": "tokens"}, "tokens have no scores"),

@@ -135,4 +135,4 @@ class Endpoint(ABC):
         name = type(message).__name__
         self.counts.messages_received[name] += 1
         self.counts.bytes_received[name] += wire_bytes
-        return Received(sender, header, message)
+        return Received(sender, header, message, wire_bytes)

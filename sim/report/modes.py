@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,7 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from sim.report.canvas import DASHES, style
-from sim.report.palette import BLUE, GREEN, INK, MUTED, VERMILLION, Colour
+from sim.report.palette import BLUE, GREEN, INK, MUTED, ORANGE, PURPLE, SKY, VERMILLION, Colour
 
 SIZE = (11.0, 7.6)  # inches
 DOTS_PER_INCH = 110
@@ -21,6 +22,7 @@ STROKES: Mapping[str, tuple[Colour, str]] = {
     "async-block": (BLUE, "plain"),
     "async-drop": (GREEN, "dotted"),
 }
+BESIDE: Sequence[tuple[Colour, str]] = ((PURPLE, "plain"), (ORANGE, "striped"), (SKY, "dotted"))  # modes of one's own
 SPREAD_STRENGTH = 0.16
 
 Curve = Sequence[Sequence[float]]
@@ -40,10 +42,16 @@ def draw_modes(found: Mapping[str, Any], path: str) -> None:
         figure.savefig(path)
 
 
+def strokes(found: Mapping[str, Any]) -> Mapping[str, tuple[Colour, str]]:
+    """How each mode is drawn; those beside the three in turn."""
+    turn = itertools.cycle(BESIDE)
+    return {mode: STROKES.get(mode) or next(turn) for mode in found["modes"]}
+
+
 def _draw_scores(panel: Axes, found: Mapping[str, Any]) -> None:
     end, target = found["virtual_s"], found["target"]
     grid = [end * column / COLUMNS for column in range(COLUMNS + 1)]
-    for mode, (colour, texture) in STROKES.items():
+    for mode, (colour, texture) in strokes(found).items():
         curves = [cell["curve"] for cell in found["cells"] if cell["mode"] == mode and cell["curve"]]
         if not curves:
             continue
@@ -67,9 +75,8 @@ def _draw_scores(panel: Axes, found: Mapping[str, Any]) -> None:
 
 
 def _draw_times(panel: Axes, found: Mapping[str, Any]) -> None:
-    modes = list(STROKES)
-    for row, mode in enumerate(modes):
-        colour, _ = STROKES[mode]
+    modes = strokes(found)
+    for row, (mode, (colour, _)) in enumerate(modes.items()):
         times = [cell["reached_s"] for cell in found["cells"] if cell["mode"] == mode]
         reached = [time for time in times if time is not None]
         panel.plot(reached, [row] * len(reached), "|", color=colour.light, markersize=16, markeredgewidth=1.6)
@@ -84,7 +91,7 @@ def _draw_times(panel: Axes, found: Mapping[str, Any]) -> None:
                 va="center",
                 color=MUTED.light,
             )
-    panel.set_yticks(range(len(modes)), modes)
+    panel.set_yticks(range(len(modes)), list(modes))
     panel.set_ylim(len(modes) - 0.5, -0.5)
     panel.set_xlim(0, found["virtual_s"])
     panel.set_xlabel("virtual time (s); a stroke is the time a seed took to the target, a diamond their median")
