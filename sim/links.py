@@ -103,8 +103,7 @@ class Line:
 
     def take(self, size: int, now: int, queue: float, lane: Lane) -> int | None:
         """When the last bit has left, or None if the queue is full."""
-        if self.rate is None:
-            return now
+        assert self.rate is not None
         part, own = self._time(PART_BYTES), self._time(size)
         start = max(now, self.free_at)
         match lane:
@@ -215,12 +214,13 @@ class Way:
             return "loss"
         if terms.burst is not None and self._lost_in_burst(terms.burst, now, n):
             return "burst"
-        left_at = self.line.take(size, now, terms.queue, lane)
-        if left_at is not None and to_hub:
-            left_at = self.port.take(size, left_at, math.inf, lane)  # the hub queues for each node apart
+        left_at = now if self.line.rate is None else self.line.take(size, now, terms.queue, lane)
         if left_at is None:
             return "queue full"
-        latency = self._latency(n)
+        if to_hub and self.port.rate is not None:
+            left_at = self.port.take(size, left_at, math.inf, lane)  # the hub queues for each node apart
+            assert left_at is not None
+        latency = self._latency(n) if self.constant is None else self.constant
         if terms.reorder and draw(self.key, n + 2) < terms.reorder:
             late = left_at + latency + round(REORDER_FACTOR * latency * draw(self.key, n + 3))
             return max(late, self.held_until)
@@ -233,9 +233,16 @@ class Way:
 
     def _in_order(self, left_at: int, at: int, now: int) -> int:
         """Nothing arrives before what has left before it: lanes pass each other in the outbox, not on the line."""
-        self.afloat = [one for one in self.afloat if one[1] > now]
-        at = max([at, self.last_at, *(arrives for left, arrives in self.afloat if left <= left_at)])
-        self.afloat.append((left_at, at))
+        at = max(at, self.last_at)
+        afloat = []
+        for one in self.afloat:
+            left, arrives = one
+            if arrives > now:
+                afloat.append(one)
+                if left <= left_at and arrives > at:
+                    at = arrives
+        afloat.append((left_at, at))
+        self.afloat = afloat
         return at
 
     def _latency(self, n: int) -> int:

@@ -25,6 +25,7 @@ from mdgan_edge.actors import (
     JobDone,
     LinkDown,
     Measure,
+    Nanos,
     Note,
     Persist,
     Reconnect,
@@ -339,7 +340,7 @@ class World:
         if self.camera is not None:
             self.camera.event(now, machine.name, label(event))
         try:
-            effects = process.core.handle(event, machine.local(now))
+            effects = process.core.handle(event, Nanos(now) if machine.clock is None else machine.clock.read(now))
         except Exception as error:  # noqa: BLE001  (a core that raises is what we are looking for)
             self._broke(machine, event, what_was_raised(error))
             return
