@@ -10,11 +10,12 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from enum import Enum, auto
-from typing import Any
+from typing import Any, get_args
 
 from msgspec import structs
 
-from mdgan_edge.actors import NANOS_PER_SECOND
+from mdgan_edge.actors import NANOS_PER_SECOND, Garbled
+from mdgan_edge.messages import Message
 from mdgan_edge.wire.outbox import BULK, HEARTBEATS
 from mdgan_edge.wire.parts import PART_BYTES
 from sim.chance import draw
@@ -37,15 +38,11 @@ class Lane(Enum):
     BULK = auto()
 
 
-_LANES: dict[type, Lane] = {
+LANES: dict[type, Lane] = {  # where a message of this kind travels
+    **dict.fromkeys((*get_args(Message), Garbled), Lane.USUAL),
     **dict.fromkeys(HEARTBEATS, Lane.HEARTBEAT),
     **dict.fromkeys(BULK, Lane.BULK),
 }
-
-
-def lane_of(message: object) -> Lane:
-    """Where it travels."""
-    return _LANES.get(type(message), Lane.USUAL)
 
 
 class Bytes:
@@ -104,18 +101,16 @@ class Line:
     def take(self, size: int, now: int, queue: float, lane: Lane) -> int | None:
         """When the last bit has left, or None if the queue is full."""
         assert self.rate is not None
-        part, own = self._time(PART_BYTES), self._time(size)
-        start = max(now, self.free_at)
+        own, start = self._time(size), max(now, self.free_at)
         match lane:
+            case Lane.USUAL:
+                if self.bulk_free_at > start:
+                    start += min(self._time(PART_BYTES), self.bulk_free_at - start)
+                    self.bulk_free_at += own
             case Lane.HEARTBEAT:
-                return min(max(start, self.bulk_free_at), now + part) + own
+                return min(max(start, self.bulk_free_at), now + self._time(PART_BYTES)) + own
             case Lane.BULK:
                 start = max(start, self.bulk_free_at)
-            case Lane.USUAL if self.bulk_free_at > start:
-                start += min(part, self.bulk_free_at - start)
-                self.bulk_free_at += own
-            case _:
-                pass
         if (start - now) * self.rate > queue * 8 * NANOS_PER_SECOND:
             return None
         if lane is Lane.BULK:

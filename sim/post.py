@@ -15,7 +15,7 @@ from mdgan_edge.messages import Copy, Feedback, Message, Task
 from mdgan_edge.wire.codec import decode, encode
 from sim.across import Across
 from sim.byzantine import lies
-from sim.links import Bytes, Lane, Way, lane_of
+from sim.links import LANES, Bytes, Lane, Way
 from sim.machine import Connection, Machine
 from sim.sizes import Sizes
 from sim.trace import label
@@ -87,7 +87,7 @@ class Post:
             return
         assert target.down is not None
         letter = Letter(connection, self._received(HUB, send, message), size, to_hub=False)
-        self._carry(target.down, target, letter, lane_of(message), self.down)
+        self._carry(target.down, target, letter, LANES[kind], self.down)
 
     def _send_up(self, machine: Machine, send: Send, message: Message | Garbled) -> None:
         connection = machine.connection
@@ -99,7 +99,7 @@ class Post:
             event = self._received(connection.peer, send, message)
         assert machine.up is not None
         letter = Letter(connection, event, size, to_hub=True)
-        self._carry(machine.up, self._world.hub, letter, lane_of(message), self.up)
+        self._carry(machine.up, self._world.hub, letter, LANES[type(message)], self.up)
 
     def _received(self, sender: Peer, send: Send, message: Message) -> Received:
         if not self._through_codec:
@@ -114,21 +114,15 @@ class Post:
             name = letter.connection.peer.node
             ends = (name, HUB.node) if letter.to_hub else (HUB.node, name)
             world.camera.message(world.now, *ends, label(letter.event), fate)
-        if isinstance(fate, int):
-            self._put(fate, target, letter)
-        elif isinstance(fate, tuple):
-            counts.duplicated += letter.size
-            for at in fate:
-                self._put(at, target, letter)
-        else:
+        if isinstance(fate, str):
             world.trace.lost(fate)
             counts.drop(fate, letter.size)
-
-    def _put(self, at: int, target: Machine, letter: Letter) -> None:
-        world = self._world
-        if letter.to_hub and world.hub_back_at is not None:
-            at = max(at, world.hub_back_at)  # until then it waits in the node's outbox
-        world.push(at, self._arrives, target, letter)
+            return
+        times = fate if isinstance(fate, tuple) else (fate,)
+        counts.duplicated += letter.size * (len(times) - 1)
+        back_at = world.hub_back_at if letter.to_hub else None  # until then it waits in the node's outbox
+        for at in times:
+            world.push(at if back_at is None else max(at, back_at), self._arrives, target, letter)
 
     def _arrive(self, machine: Machine, letter: Any) -> None:
         world = self._world

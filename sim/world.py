@@ -306,9 +306,10 @@ class World:
             self.push(machine.paused_until, self._done, machine, process)
             return
         job = process.jobs.popleft()
-        if isinstance(job, Save):
+        kind = type(job)
+        if kind is Save:
             machine.disk_before, machine.saved_at = self.bodies.keep(machine.disk), self.now
-        elif isinstance(job, Shelve | Install):
+        elif kind is Shelve or kind is Install:
             machine.disk_before = None  # a swap waits until its writes are through, and with them all before
         result = self._pretend(machine, process, job) if process.rides else process.trainer.do(job)
         if process.jobs:
