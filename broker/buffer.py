@@ -68,8 +68,10 @@ class FeedbackBuffer:
         """
         entries = sorted(self._entries, key=_merge_order)
         self._entries, self._by_node = [], {}
-        merged = tuple(entry for entry in entries if not _stale(entry, training, version))
-        stale = tuple(entry for entry in entries if _stale(entry, training, version))
+        given = {entry.contribution.version for entry in entries}
+        old = {one for one in given if admission.refusal_by_age(one, version, training.staleness_max) is not None}
+        merged = tuple(entry for entry in entries if entry.contribution.version not in old)
+        stale = tuple(entry for entry in entries if entry.contribution.version in old)
         return Taken(merged, stale, _step(merged, training, version, live, oldest, omega) if merged else None)
 
 
@@ -82,7 +84,8 @@ def _step(
     omega: Callable[[NodeId], float],
 ) -> Step:
     given = [entry.contribution for entry in merged]
-    alphas = [steprule.staleness_weight(training, version - one.version) for one in given]
+    alpha = {one: steprule.staleness_weight(training, version - one) for one in {one.version for one in given}}
+    alphas = [alpha[one.version] for one in given]
     parts = [alpha * omega(one.node) for one, alpha in zip(given, alphas, strict=True)]
     weighed = tuple(
         Contribution(one.task_id, one.node, one.version, one.index, part * one.weight, one.feedback, part, one.labels)
@@ -91,10 +94,6 @@ def _step(
     scale = steprule.lr_scale(training, len(merged), live, alphas)
     kept_from = Version(max(oldest, version + 1 - training.staleness_max))  # what is older could only be stale
     return Step(version, weighed, sum(parts), scale, kept_from)
-
-
-def _stale(entry: Entry, training: TrainingSettings, version: Version) -> bool:
-    return admission.refusal_by_age(entry.contribution.version, version, training.staleness_max) is not None
 
 
 def _merge_order(entry: Entry) -> tuple[int, int, str, int]:

@@ -112,31 +112,32 @@ class HubCore:
 
     def handle(self, event: Event, now: Nanos) -> list[Effect]:
         """Take one event; return what is to be done about it."""
-        effects: list[Effect] = []
+        return self._take(event, now) + self._settle(now)
+
+    def _take(self, event: Event, now: Nanos) -> list[Effect]:
         match event:
             case Received():
-                effects += self._received(event, now)
+                return self._received(event, now)
             case Heard(sender):
-                effects += self._heard(sender, now)
+                return self._heard(sender, now)
             case Garbled(sender, check, detail):
-                effects += self._garbled(sender, check, detail, now)
+                return self._garbled(sender, check, detail, now)
             case NotAdmitted():
                 note = self.turned_away.count(event)
-                effects += [note] if note else []
+                return [note] if note else []
             case JobDone(_, result):
-                effects += self._job_done(result)
+                return self._job_done(result)
             case Drain(reason):
-                effects += self._drain(reason)
+                return self._drain(reason)
             case RegisterChanged():
                 self.directory.keys = event.keys
-                effects += self.entrance.register_changed(event)
+                return self.entrance.register_changed(event)
             case Tick():
-                pass
+                return []
             case LinkDown():
                 raise AssertionError("a hub has no link of its own")
             case _:
                 assert_never(event)
-        return effects + self._settle(now)
 
     def deadline(self) -> Nanos | None:
         """When the next lease, step timeout or farewell is to be looked at."""
@@ -224,9 +225,9 @@ class HubCore:
 
     def _feedback(self, member: Member, message: Feedback, now: Nanos) -> list[Effect]:
         verdict = self.training.admit(member, message, now)
-        forgiven = _noted(self.members.forgive(member, now)) if verdict is not Verdict.DUPLICATE else []
         if verdict is None:
-            return forgiven
+            return _noted(self.members.forgive(member, now))
+        forgiven = _noted(self.members.forgive(member, now)) if verdict is not Verdict.DUPLICATE else []
         self._count(member, verdict)
         facts = {"node": member.node, "task": message.task_id, "verdict": verdict}
         effects = [*forgiven, self._send(member, Receipt(message.task_id, verdict))]
@@ -294,21 +295,33 @@ class HubCore:
 
     def _settle(self, now: Nanos) -> list[Effect]:
         effects = self._sweep(now) if now >= self._sweep_at else []
-        if self.phase is Phase.WAITING and self.training.complete:
+        if self.phase is Phase.WAITING:
+            effects += self._start(now)
+        if self.phase is Phase.TRAINING:
+            effects += self._train(now)
+        if self.phase is Phase.FINISHING:
+            effects += self._finish(now)
+        return effects
+
+    def _start(self, now: Nanos) -> list[Effect]:
+        live = len(self.members.live)
+        if self.training.complete:
             self.phase, self.outcome = Phase.FINISHING, "completed"  # it died just before its end
-        if self.phase is Phase.WAITING and len(self.members.live) >= self.settings.hub.nodes_min:
+        elif live >= self.settings.hub.nodes_min:
             self.phase, self.started_at = Phase.TRAINING, now
-            effects.append(Note("started", f"{len(self.members.live)} node(s) are there"))
-        if self.phase is Phase.TRAINING and self.training.complete:
+            return [Note("started", f"{live} node(s) are there")]
+        return []
+
+    def _train(self, now: Nanos) -> list[Effect]:
+        if self.training.complete:
             self.phase, self.outcome = Phase.FINISHING, "completed"
-        if self.phase is Phase.TRAINING and not self.training.stepping:
-            effects += self._step(now)
-        if self.phase is Phase.TRAINING and not self.training.stepping:
+        if self.training.complete or self.training.stepping:
+            return []
+        effects = self._step(now)
+        if not self.training.stepping:
             effects += self._make_batches()
             effects += self.swaps.gather(self.training.version, now)
             effects += self._dispatch(now)
-        if self.phase is Phase.FINISHING:
-            effects += self._finish(now)
         return effects
 
     def _sweep(self, now: Nanos) -> list[Effect]:

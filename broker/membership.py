@@ -63,8 +63,12 @@ class Membership:
 
     def oldest_given(self, default: Version) -> Version:
         """The lowest version anybody, live or not, may still answer."""
-        given = (task.version for member in self._members.values() for task in member.in_flight.values())
-        return min(given, default=default)
+        oldest = None
+        for member in self._members.values():
+            for task in member.in_flight.values():
+                if oldest is None or task.version < oldest:
+                    oldest = task.version
+        return default if oldest is None else oldest
 
     # --- coming and going -----------------------------------------------------------------------------------------
 
@@ -138,7 +142,8 @@ class Membership:
         task = self._close(member, task_id, answered=True)
         took = Nanos(now - task.sent_at)
         member.task_times.append(took)
-        member.slowest = max(member.slowest, took)
+        if took > member.slowest:
+            member.slowest = took
         member.refusals = 0
         member.tally.tasks += 1
         return task

@@ -107,7 +107,7 @@ class Swaps:
 
     def gather(self, version: Version, now: Nanos) -> list[Effect]:
         """PEERS to those who have waited for them at the barrier."""
-        asking = (self._members.get(node) for node in self.barrier.gathered(version, now))
+        asking = [self._members.get(node) for node in self.barrier.gathered(version, now)]
         return [effect for member in asking if member is not None for effect in self._introduced(member)]
 
     def _sought(self, member: Member, version: Version) -> list[Effect]:

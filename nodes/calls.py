@@ -32,16 +32,11 @@ class Calls:
     """At most one at a time: the one that the open swap wants."""
 
     def __init__(self) -> None:
-        self._called: Neighbour | None = None
-
-    @property
-    def open(self) -> bool:
-        """Whether somebody is called."""
-        return self._called is not None
+        self.called: Neighbour | None = None
 
     def follow(self, wanted: Neighbour | None) -> list[Effect]:
         """Call whom the swap wants, and end the call that it wants no more."""
-        before, self._called = self._called, wanted
+        before, self.called = self.called, wanted
         if wanted == before:
             return []
         effects: list[Effect] = [] if before is None else [HangUp(before.node)]

@@ -112,9 +112,9 @@ class NodeCore:
 
     def _take(self, event: Event, now: Nanos) -> list[Effect]:
         match event:
-            case Received(sender) if sender.node != HUB.node:
-                return self._from_peer(event, now)
             case Received():
+                if event.sender.node != HUB.node:
+                    return self._from_peer(event, now)
                 self._contact.heard(now)
                 self._trouble = None
                 return self._received(event.header, event.message, now)
@@ -141,8 +141,8 @@ class NodeCore:
         """When the next heartbeat, HELLO, or giving-up is due."""
         match self.phase:
             case Phase.SERVING | Phase.PREPARING:
-                swap_at = self.swapping.deadline if self._at_rest is not None else None
-                return self._contact.quiet_until if swap_at is None else min(self._contact.quiet_until, swap_at)
+                swap_at, quiet_until = self.swapping.deadline, self._contact.quiet_until
+                return quiet_until if swap_at is None or self._at_rest is None else min(quiet_until, swap_at)
             case Phase.GREETING:
                 return min(self._contact.gives_up_at, self._contact.hello_at)
             case Phase.LEAVING:
@@ -285,7 +285,7 @@ class NodeCore:
             return effects  # the session is gone, and the task with it
         if result.feedback is None:
             return [*effects, self._send(Refuse(result.task.task_id, "diverged"), now)]
-        due = self._swap_if_due(now)  # SEEK first: a barrier must know before it opens
+        due = self._swap(now) if self.swapping.due(now) else []  # SEEK first: a barrier must know before it opens
         return [*due, self._send(jobs.answer(result, self.held), now)]
 
     def _diverged(self, held: HeldDiscriminator) -> list[Effect]:
@@ -312,9 +312,8 @@ class NodeCore:
         came = self.swapping.received(event.message, self._at_rest, now, event.sender, event.wire_bytes)
         return self._act(came, now)
 
-    def _swap_if_due(self, now: Nanos) -> list[Effect]:
-        idle = not self.swapping.due(now) and not self._calls.open
-        return [] if idle else self._act(self.swapping.act(self._at_rest, now), now)
+    def _swap(self, now: Nanos) -> list[Effect]:
+        return self._act(self.swapping.act(self._at_rest, now), now)
 
     def _act(self, acts: list[Act], now: Nanos) -> list[Effect]:
         called = self._calls.follow(self.swapping.calls)
@@ -355,7 +354,8 @@ class NodeCore:
         match self.phase:
             case Phase.SERVING:
                 effects = self._train_next() if self.work.waiting else []
-                effects += self._swap_if_due(now)
+                if self.swapping.due(now) or self._calls.called is not None:
+                    effects += self._swap(now)
                 if self._saves.due(now):
                     self._saves.begun()
                     effects.append(Run(Save()))

@@ -14,7 +14,7 @@ from mdgan_edge.actors import Admit, Dial, HangUp, Peer, PeerEffect, Received, S
 from mdgan_edge.messages import Copy, NodeId
 from mdgan_edge.wire.codec import decode, encode
 from mdgan_edge.wire.peers import ADMITTED_FOR, ADMITTED_MAX
-from sim.links import Bytes, Fate, Lane, lane_of
+from sim.links import LANES, Bytes, Fate, Lane
 from sim.machine import Machine, Process
 from sim.sizes import Sizes
 from sim.trace import label
@@ -107,7 +107,7 @@ class Across:
             return
         sender = Peer(machine.name, call.link if to_callee else b"")
         event = self._received(sender, send, size)
-        passing = Passing(call, event, size, to_callee, lane_of(send.message), self._world.now)
+        passing = Passing(call, event, size, to_callee, LANES[type(send.message)], self._world.now)
         assert machine.up is not None
         fate = machine.up.across(size, self._world.now, passing.lane, self._world.hub_cuts)
         if isinstance(fate, str):

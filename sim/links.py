@@ -10,11 +10,12 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from enum import Enum, auto
-from typing import Any
+from typing import Any, get_args
 
 from msgspec import structs
 
-from mdgan_edge.actors import NANOS_PER_SECOND
+from mdgan_edge.actors import NANOS_PER_SECOND, Garbled
+from mdgan_edge.messages import Message
 from mdgan_edge.wire.outbox import BULK, HEARTBEATS
 from mdgan_edge.wire.parts import PART_BYTES
 from sim.chance import draw
@@ -37,15 +38,11 @@ class Lane(Enum):
     BULK = auto()
 
 
-_LANES: dict[type, Lane] = {
+LANES: dict[type, Lane] = {  # where a message of this kind travels
+    **dict.fromkeys((*get_args(Message), Garbled), Lane.USUAL),
     **dict.fromkeys(HEARTBEATS, Lane.HEARTBEAT),
     **dict.fromkeys(BULK, Lane.BULK),
 }
-
-
-def lane_of(message: object) -> Lane:
-    """Where it travels."""
-    return _LANES.get(type(message), Lane.USUAL)
 
 
 class Bytes:
@@ -103,20 +100,17 @@ class Line:
 
     def take(self, size: int, now: int, queue: float, lane: Lane) -> int | None:
         """When the last bit has left, or None if the queue is full."""
-        if self.rate is None:
-            return now
-        part, own = self._time(PART_BYTES), self._time(size)
-        start = max(now, self.free_at)
+        assert self.rate is not None
+        own, start = self._time(size), max(now, self.free_at)
         match lane:
+            case Lane.USUAL:
+                if self.bulk_free_at > start:
+                    start += min(self._time(PART_BYTES), self.bulk_free_at - start)
+                    self.bulk_free_at += own
             case Lane.HEARTBEAT:
-                return min(max(start, self.bulk_free_at), now + part) + own
+                return min(max(start, self.bulk_free_at), now + self._time(PART_BYTES)) + own
             case Lane.BULK:
                 start = max(start, self.bulk_free_at)
-            case Lane.USUAL if self.bulk_free_at > start:
-                start += min(part, self.bulk_free_at - start)
-                self.bulk_free_at += own
-            case _:
-                pass
         if (start - now) * self.rate > queue * 8 * NANOS_PER_SECOND:
             return None
         if lane is Lane.BULK:
@@ -215,12 +209,13 @@ class Way:
             return "loss"
         if terms.burst is not None and self._lost_in_burst(terms.burst, now, n):
             return "burst"
-        left_at = self.line.take(size, now, terms.queue, lane)
-        if left_at is not None and to_hub:
-            left_at = self.port.take(size, left_at, math.inf, lane)  # the hub queues for each node apart
+        left_at = now if self.line.rate is None else self.line.take(size, now, terms.queue, lane)
         if left_at is None:
             return "queue full"
-        latency = self._latency(n)
+        if to_hub and self.port.rate is not None:
+            left_at = self.port.take(size, left_at, math.inf, lane)  # the hub queues for each node apart
+            assert left_at is not None
+        latency = self._latency(n) if self.constant is None else self.constant
         if terms.reorder and draw(self.key, n + 2) < terms.reorder:
             late = left_at + latency + round(REORDER_FACTOR * latency * draw(self.key, n + 3))
             return max(late, self.held_until)
@@ -233,9 +228,16 @@ class Way:
 
     def _in_order(self, left_at: int, at: int, now: int) -> int:
         """Nothing arrives before what has left before it: lanes pass each other in the outbox, not on the line."""
-        self.afloat = [one for one in self.afloat if one[1] > now]
-        at = max([at, self.last_at, *(arrives for left, arrives in self.afloat if left <= left_at)])
-        self.afloat.append((left_at, at))
+        at = max(at, self.last_at)
+        afloat = []
+        for one in self.afloat:
+            left, arrives = one
+            if arrives > now:
+                afloat.append(one)
+                if left <= left_at and arrives > at:
+                    at = arrives
+        afloat.append((left_at, at))
+        self.afloat = afloat
         return at
 
     def _latency(self, n: int) -> int:

@@ -15,7 +15,7 @@ from mdgan_edge.messages import Copy, Feedback, Message, Task
 from mdgan_edge.wire.codec import decode, encode
 from sim.across import Across
 from sim.byzantine import lies
-from sim.links import Bytes, Lane, Way, lane_of
+from sim.links import LANES, Bytes, Lane, Way
 from sim.machine import Connection, Machine
 from sim.sizes import Sizes
 from sim.trace import label
@@ -31,7 +31,6 @@ class Letter(msgspec.Struct, gc=False):
     event: Event
     size: int
     to_hub: bool
-    lane: Lane
 
 
 class Post:
@@ -52,7 +51,8 @@ class Post:
         """What a core gives to the wire, or what a lying machine makes of it."""
         if machine is self._world.hub:
             self._send_down(send)
-        elif send.to.node != HUB.node:
+            return
+        if send.to.node != HUB.node:
             self.across.send(machine, send)
         elif machine.behaviour is None:
             self._send_up(machine, send, send.message)
@@ -73,22 +73,21 @@ class Post:
     # --- on the way -----------------------------------------------------------------------------------------------
 
     def _send_down(self, send: Send) -> None:
-        target = self._world.machines[send.to.node]
-        size = self._size_of(send.message)
+        target, message = self._world.machines[send.to.node], send.message
+        size = self._size_of(message)
         self.down.sent += size
-        if type(send.message) is Task:
+        kind = type(message)
+        if kind is Task:
             self.tasks += size
-        elif type(send.message) is Copy:
+        elif kind is Copy:
             self.copies += size
         connection = target.connection
         if connection.peer is not send.to and connection.peer != send.to:
             self.down.drop("connection gone", size)
             return
         assert target.down is not None
-        event = self._received(HUB, send, send.message)
-        self._carry(
-            target.down, target, Letter(connection, event, size, to_hub=False, lane=lane_of(send.message)), self.down
-        )
+        letter = Letter(connection, self._received(HUB, send, message), size, to_hub=False)
+        self._carry(target.down, target, letter, LANES[kind], self.down)
 
     def _send_up(self, machine: Machine, send: Send, message: Message | Garbled) -> None:
         connection = machine.connection
@@ -99,9 +98,8 @@ class Post:
         else:
             event = self._received(connection.peer, send, message)
         assert machine.up is not None
-        self._carry(
-            machine.up, self._world.hub, Letter(connection, event, size, to_hub=True, lane=lane_of(message)), self.up
-        )
+        letter = Letter(connection, event, size, to_hub=True)
+        self._carry(machine.up, self._world.hub, letter, LANES[type(message)], self.up)
 
     def _received(self, sender: Peer, send: Send, message: Message) -> Received:
         if not self._through_codec:
@@ -109,45 +107,43 @@ class Post:
         header, _, read = decode(encode(send.header, 0, message))
         return Received(sender, header, read)
 
-    def _carry(self, way: Way, target: Machine, letter: Letter, counts: Bytes) -> None:
+    def _carry(self, way: Way, target: Machine, letter: Letter, lane: Lane, counts: Bytes) -> None:
         world = self._world
-        fate = way.carry(letter.size, world.now, letter.lane)
+        fate = way.carry(letter.size, world.now, lane)
         if world.camera is not None:
             name = letter.connection.peer.node
             ends = (name, HUB.node) if letter.to_hub else (HUB.node, name)
             world.camera.message(world.now, *ends, label(letter.event), fate)
-        if isinstance(fate, int):
-            self._put(fate, target, letter)
-        elif isinstance(fate, tuple):
-            counts.duplicated += letter.size
-            for at in fate:
-                self._put(at, target, letter)
-        else:
+        if isinstance(fate, str):
             world.trace.lost(fate)
             counts.drop(fate, letter.size)
-
-    def _put(self, at: int, target: Machine, letter: Letter) -> None:
-        world = self._world
-        if letter.to_hub and world.hub_back_at is not None:
-            at = max(at, world.hub_back_at)  # until then it waits in the node's outbox
-        world.push(at, self._arrives, target, letter)
+            return
+        times = fate if isinstance(fate, tuple) else (fate,)
+        counts.duplicated += letter.size * (len(times) - 1)
+        back_at = world.hub_back_at if letter.to_hub else None  # until then it waits in the node's outbox
+        for at in times:
+            world.push(at if back_at is None else max(at, back_at), self._arrives, target, letter)
 
     def _arrive(self, machine: Machine, letter: Any) -> None:
         world = self._world
         if machine.paused_until > world.now:
             world.push(machine.paused_until, self._arrives, machine, letter)
             return
-        counts = self.up if letter.to_hub else self.down
-        alive = letter.connection.up if letter.to_hub else letter.connection.down
-        if letter.to_hub and alive and (world.hub_back_at or 0) > world.now:
-            world.push(world.hub_back_at or 0, self._arrives, machine, letter)  # it stays away longer than it seemed
-            return
+        if letter.to_hub:
+            counts, alive = self.up, letter.connection.up
+            if alive and world.hub_back_at is not None and world.hub_back_at > world.now:
+                world.push(world.hub_back_at, self._arrives, machine, letter)  # it stays away longer than it seemed
+                return
+        else:
+            counts, alive = self.down, letter.connection.down
         if machine.process is None or not alive:
             counts.drop("process gone" if alive else "connection gone", letter.size)
             return
         counts.received += letter.size
         if letter.to_hub and type(letter.event) is Received:
             kind = type(letter.event.message)
-            self.feedback += letter.size if kind is Feedback else 0
-            self.copies += letter.size if kind is Copy else 0
+            if kind is Feedback:
+                self.feedback += letter.size
+            elif kind is Copy:
+                self.copies += letter.size
         world.handle(machine, letter.event)

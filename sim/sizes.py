@@ -19,27 +19,20 @@ class Sizes:
     """Of the messages of one world: what was measured in another one must not show in this."""
 
     def __init__(self) -> None:
-        self._of_kind: dict[type, int] = {}  # where all are of one size
-        self._of_shape: dict[tuple[object, ...], int] = {}
+        self._measured: dict[object, int] = {}  # by kind, and by shape where there are several
 
     def of(self, message: Message | Garbled) -> int:
         """Bytes of all frames."""
-        size = self._of_kind.get(type(message))
-        if size is not None:
-            return size
-        if isinstance(message, Task):
-            return self._shaped((message.x_g.shape, message.y_g is None), message)
-        if isinstance(message, Feedback):
-            return self._shaped(message.feedback.shape, message)
-        if isinstance(message, Copy):
-            return self._shaped((message.numbers.shape, message.counters is None), message)
-        size = self._of_kind[type(message)] = GARBLED_BYTES if isinstance(message, Garbled) else _measure(message)
-        return size
-
-    def _shaped(self, shape: tuple[object, ...], message: Task | Feedback | Copy) -> int:
-        size = self._of_shape.get(shape)
+        like: object = type(message)
+        if type(message) is Task:
+            like = (Task, message.x_g.shape, message.y_g is None)
+        elif type(message) is Feedback:
+            like = (Feedback, message.feedback.shape)
+        elif type(message) is Copy:
+            like = (Copy, message.numbers.shape, message.counters is None)
+        size = self._measured.get(like)
         if size is None:
-            size = self._of_shape[shape] = _measure(message)
+            size = self._measured[like] = GARBLED_BYTES if isinstance(message, Garbled) else _measure(message)
         return size
 
 

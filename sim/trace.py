@@ -87,7 +87,8 @@ def label(event: Event) -> str:
     if type(event) is Received:
         return _WORDS[type(event.message)](event.message)
     if type(event) is JobDone:
-        return f"done {type(event.job).__name__}{_figures(event.result)}"
+        figures = _FIGURES.get(type(event.result))
+        return f"done {type(event.job).__name__}{figures(event.result) if figures is not None else ''}"
     match event:
         case Garbled(_, check):
             return f"garbled {check}"
@@ -97,24 +98,16 @@ def label(event: Event) -> str:
             return type(event).__name__
 
 
-def _figures(result: Any) -> str:
-    """What a job computed, as far as numbers tell it."""
-    match result:
-        case Trained(_, _, loss_d, loss_g):
-            return f" {loss_d!r} {loss_g!r}"
-        case Stepped(_, norm):
-            return f" {norm!r}"
-        case BatchesMade(_, batches):
-            return "".join(f" {batch.images.norm!r}" for batch in batches)
-        case Evaluated(_, scores):
-            return "".join(f" {name} {value!r}" for name, value in sorted(scores.items()))
-        case _:
-            return ""
-
-
 def _pair(word: str) -> Callable[[Any], str]:
     return lambda one: f"{word} {one.swap_id} {one.sender}>{one.to}"
 
+
+_FIGURES: dict[type, Callable[[Any], str]] = {  # what a job computed, as far as numbers tell it
+    Trained: lambda one: f" {one.loss_d!r} {one.loss_g!r}",
+    Stepped: lambda one: f" {one.gradient_norm!r}",
+    BatchesMade: lambda one: "".join(f" {batch.images.norm!r}" for batch in one.batches),
+    Evaluated: lambda one: "".join(f" {name} {value!r}" for name, value in sorted(one.scores.items())),
+}
 
 _WORDS: dict[type, Callable[[Any], str]] = {  # by type: one look instead of many
     Task: lambda one: f"TASK {one.task_id} v{one.version}",

@@ -26,6 +26,7 @@ from mdgan_edge.actors import (
     JobDone,
     LinkDown,
     Measure,
+    Nanos,
     Note,
     Persist,
     Reconnect,
@@ -306,9 +307,10 @@ class World:
             self.push(machine.paused_until, self._done, machine, process)
             return
         job = process.jobs.popleft()
-        if isinstance(job, Save):
+        kind = type(job)
+        if kind is Save:
             machine.disk_before, machine.saved_at = self.bodies.keep(machine.disk), self.now
-        elif isinstance(job, Shelve | Install):
+        elif kind is Shelve or kind is Install:
             machine.disk_before = None  # a swap waits until its writes are through, and with them all before
         result = self._pretend(machine, process, job) if process.rides else process.trainer.do(job)
         if process.jobs:
@@ -341,7 +343,7 @@ class World:
         if self.camera is not None:
             self.camera.event(now, machine.name, label(event))
         try:
-            effects = process.core.handle(event, machine.local(now))
+            effects = process.core.handle(event, Nanos(now) if machine.clock is None else machine.clock.read(now))
         except Exception as error:  # noqa: BLE001  (a core that raises is what we are looking for)
             self._broke(machine, event, what_was_raised(error))
             return
