@@ -27,6 +27,11 @@ class Curves:
         scores = {name: value for name, value in values.items() if name not in NOT_SCORES}
         self.points.append({"at_s": now / 1e9, "updates": values.get("updates", values["version"]), "scores": scores})
 
+    def of(self, score: str) -> tuple[tuple[float, float], ...]:
+        """One score over virtual time (s), where there is one."""
+        named = ((one["at_s"], one["scores"].get(score)) for one in self.points)
+        return tuple((at_s, float(value)) for at_s, value in named if value is not None)
+
 
 def play_with_curve(plan: Plan, run: Any = None, replay: str = "") -> dict[str, Any]:
     """run.json of a plan, and `curve`: [{at_s, updates, scores}] in order of time. `run`: where files go, if anywhere.

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from multiprocessing import get_context
 from typing import Any
 
-from mdgan_edge.actors import Measure, Note
 from mdgan_edge.errors import ConfigurationError, SelfCheckFailed
 from mdgan_edge.messages import NodeId
+from sim.curves import Curves
 from sim.play import plan_run, play
 from sim.scenario.values import Fidelity, Scenario
 
@@ -85,20 +85,6 @@ def _coverage(n: int, rank: int) -> float:
     return 1.0 - 2.0 * float(sum(math.comb(n, k) for k in range(rank))) / 2.0**n
 
 
-class _Curve:
-    """A Recorder that keeps one score."""
-
-    def __init__(self, score: str) -> None:
-        self._score = score
-        self.points: list[tuple[float, float]] = []
-
-    def note(self, now: int, who: NodeId, note: Note) -> None: ...
-
-    def measure(self, now: int, who: NodeId, measure: Measure) -> None:  # noqa: ARG002
-        if measure.what == "evaluated" and self._score in measure.values:
-            self.points.append((now / 1e9, float(measure.values[self._score])))
-
-
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """What is compared."""
@@ -134,7 +120,7 @@ def wanted(
 
 def play_cell(asked: Wanted, mode: str, seed: int) -> Cell:
     """One run. Raises SelfCheckFailed if an invariant is violated."""
-    recorder = _Curve(asked.target.score)
+    recorder = Curves()
     plan = plan_run(asked.scenario, seed, asked.fidelity, {**asked.assignments, **MODES[mode]})
     played = play(plan, recorder)
     for violation in played.checks.violations:
@@ -144,7 +130,7 @@ def play_cell(asked: Wanted, mode: str, seed: int) -> Cell:
     there = [member for member in core.members if member.present]
     merged = {member.node: member.tally.merged for member in there}
     weights = {member.node: member.tally.weight for member in there}
-    return Cell(mode, seed, tuple(recorder.points), core.training.version, merged, weights, played.cpu_s)
+    return Cell(mode, seed, recorder.of(asked.target.score), core.training.version, merged, weights, played.cpu_s)
 
 
 def play_all(asked: Wanted, jobs: int, told: Callable[[str], None]) -> list[Cell]:

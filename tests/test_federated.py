@@ -22,7 +22,7 @@ from sim.cli import main
 from sim.curves import play_with_curve
 from sim.determinism import check_determinism
 from sim.federated import toy
-from sim.federated.checks import OWN, SHOWN_BY
+from sim.federated.checks import SHOWN_BY
 from sim.federated.client import ClientCore, ClientFacts
 from sim.federated.jobs import (
     Adopt,
@@ -37,10 +37,11 @@ from sim.federated.jobs import (
     Publish,
     Published,
 )
-from sim.federated.messages import FEDERATED, Echo, Enter, Leave, Pulse, Round, Stranger, Taken, Update
+from sim.federated.messages import Echo, Enter, Leave, Pulse, Round, Stranger, Taken, Update
 from sim.federated.rules import closing, mean_updates, shares, updates_per_round
 from sim.federated.server import Phase, ServerCore, ServerFacts
-from sim.invariants.names import INVARIANTS
+from sim.federated.wire import FEDERATED
+from sim.invariants.names import INVARIANTS, OF_FLGAN
 from sim.play import Played, plan_run, play
 from sim.scenario.reading import find_scenario, parse_scenario
 
@@ -289,8 +290,8 @@ def test_every_invariant_that_a_baseline_is_held_to_is_seen_in_some_run() -> Non
     runs = [brief(fidelity="toy"), brief(1, training__steps=30)]
     held = {name for played in runs for name, verdict in played.checks.verdicts().items() if verdict}
     assert set(SHOWN_BY) - held == {"no_work_after_leave"}
-    assert set(OWN) <= held
-    assert set(runs[0].checks.verdicts()) == {*INVARIANTS, *OWN}
+    assert set(OF_FLGAN) <= held
+    assert set(runs[0].checks.verdicts()) == {*INVARIANTS, *OF_FLGAN}
 
 
 def test_a_baseline_is_deterministic_in_fresh_processes() -> None:
