@@ -37,6 +37,7 @@ from sim.federated.jobs import (
     Publish,
     Published,
 )
+from sim.federated.liveness import NAMES as LIVENESS
 from sim.federated.messages import Echo, Enter, Leave, Pulse, Round, Stranger, Taken, Update
 from sim.federated.rules import closing, mean_updates, shares, updates_per_round
 from sim.federated.server import Phase, ServerCore, ServerFacts
@@ -249,7 +250,7 @@ def test_production_takes_none_of_the_baselines_messages() -> None:
 QUICK: dict[str, object] = {"federated.epochs": 0.1, "federated.round_timeout_s": 20.0, "hub.checkpoint_every": 20}
 BRIEF = """
 name = "brief"
-duration = "40s"
+duration = "80s"
 nodes = 6
 [links.default]
 latency = "20ms"
@@ -262,6 +263,8 @@ for = "2s"
 at = "20s"
 [expect]
 rejoin_within = "5s"
+advance_within = "5s"
+starve_within = "5s"
 sometimes = ["blocked"]
 """
 
@@ -289,7 +292,7 @@ def test_what_scenarios_expect_of_md_gan_is_not_expected_of_a_baseline() -> None
 def test_every_invariant_that_a_baseline_is_held_to_is_seen_in_some_run() -> None:
     runs = [brief(fidelity="toy"), brief(1, training__steps=30)]
     held = {name for played in runs for name, verdict in played.checks.verdicts().items() if verdict}
-    assert set(SHOWN_BY) - held == {"no_work_after_leave"}
+    assert {*SHOWN_BY, *LIVENESS} - held == {"no_work_after_leave"}
     assert set(OF_FLGAN) <= held
     assert set(runs[0].checks.verdicts()) == {*INVARIANTS, *OF_FLGAN}
 
@@ -367,6 +370,12 @@ def weighing(change: Callable[[tuple[Answer, ...]], tuple[Answer, ...]]) -> Call
     return handle
 
 
+def tires(true: Callable[..., list[Effect]], core: ServerCore, event: Any, now: Nanos) -> list[Effect]:
+    """A server that averages no more after half a minute."""
+    effects = true(core, event, now)
+    return [one for one in effects if now < at(30) or not (isinstance(one, Run) and isinstance(one.job, Average))]
+
+
 def one_too_far(true: Callable[..., Any], *given: Any) -> Any:
     result = true(*given)
     return Averaged(result.round + 1, result.numbers) if isinstance(result, Averaged) else result
@@ -391,6 +400,12 @@ MUTANTS: dict[str, tuple[Any, str, Any]] = {
     "version_by_one": (toy.ToyServer, "do", one_too_far),
     "round_not_held_up": (ServerCore, "_timeout_at", property(lambda _: None)),
     "live_are_members": (ServerCore, "_enter", knows_nobody_again),
+    "version_advances": (ServerCore, "handle", tires),
+    "no_starvation": (
+        ServerCore,
+        "_verdict",
+        lambda true, core, client, update: "late" if client.node == "n0" else true(core, client, update),
+    ),
     "no_work_after_leave": (ServerCore, "_gone", lambda *_: []),
     "exits_explained": (ClientCore, "_settle", gives_up_after_ten_seconds),
 }
