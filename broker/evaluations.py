@@ -29,6 +29,11 @@ class Evaluations:
         self._kept: list[Evaluated] = []
 
     @property
+    def busy(self) -> bool:
+        """Whether one is under way."""
+        return self._under_way > 0
+
+    @property
     def last(self) -> Evaluated | None:
         """The latest result."""
         return self._kept[-1] if self._kept else None
@@ -44,7 +49,7 @@ class Evaluations:
         """The job, if one is due at this version."""
         if version % self._every:
             return None
-        if self._under_way:
+        if self.busy:
             self.skipped += 1
             return None
         self._under_way += 1
@@ -66,7 +71,7 @@ class Evaluations:
         """Whether the end of the run has to wait; the time it may take runs from the first call."""
         if self._wait_until is None:
             self._wait_until = Nanos(now + nanos(LAST_SCORES_STOPPED_MAX_S if stopped else LAST_SCORES_MAX_S))
-        return self._under_way > 0 and now < self._wait_until
+        return self.busy and now < self._wait_until
 
     def wait_no_longer(self) -> None:
         """The operator wants the end."""
@@ -74,7 +79,7 @@ class Evaluations:
 
     def given_up(self) -> list[Note]:
         """What to say, once, if the end of the run comes before the last scores."""
-        if self._gave_up or not self._under_way:
+        if self._gave_up or not self.busy:
             return []
         self._gave_up = True
         return [Note("scores_late", f"{LATE}: the run ends without them", level="warning")]

@@ -42,7 +42,7 @@ class Contact:
 
     def _settle(self) -> None:
         speak_at, silent_at = self._sent_at + self._heartbeat, self._heard_at + self._silence
-        self.quiet_until = Nanos(speak_at if speak_at < silent_at else silent_at)
+        self.quiet_until = Nanos(min(silent_at, speak_at))
 
     def welcomed(self, heartbeat_s: float, lease_s: float) -> None:
         """The hub dictates the timings."""

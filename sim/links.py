@@ -19,6 +19,7 @@ from mdgan_edge.messages import Message
 from mdgan_edge.wire.outbox import BULK, HEARTBEATS
 from mdgan_edge.wire.parts import PART_BYTES
 from sim.chance import draw
+from sim.federated.messages import SMALL, WORDS
 from sim.scenario.distributions import Constant, Distribution
 from sim.scenario.quantities import Duration
 from sim.scenario.values import Burst, LinkTerms
@@ -39,8 +40,8 @@ class Lane(Enum):
 
 
 LANES: dict[type, Lane] = {  # where a message of this kind travels
-    **dict.fromkeys((*get_args(Message), Garbled), Lane.USUAL),
-    **dict.fromkeys(HEARTBEATS, Lane.HEARTBEAT),
+    **dict.fromkeys((*get_args(Message), *WORDS, Garbled), Lane.USUAL),
+    **dict.fromkeys((*HEARTBEATS, *SMALL), Lane.HEARTBEAT),
     **dict.fromkeys(BULK, Lane.BULK),
 }
 
@@ -149,8 +150,9 @@ class Way:
         self._settle()
 
     def reset(self) -> None:
-        """A new connection: what comes on it waits for nothing on the old one."""
+        """A new connection: what comes on it waits for nothing on the old one, sent or not."""
         self.last_at = 0
+        self.line.free_at = self.line.bulk_free_at = 0
         self.afloat.clear()
 
     def lay(self, number: int, terms: LinkTerms) -> None:

@@ -7,16 +7,15 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
 from typing import Any
 
-from mdgan_edge.actors import Measure, Note
 from mdgan_edge.errors import ConfigurationError, SelfCheckFailed
 from mdgan_edge.messages import NodeId
+from sim.curves import Curves
 from sim.play import plan_run, play
 from sim.scenario.values import Fidelity, Scenario
 
@@ -88,29 +87,6 @@ def _coverage(n: int, rank: int) -> float:
     return 1.0 - 2.0 * float(sum(math.comb(n, k) for k in range(rank))) / 2.0**n
 
 
-class _Curve:
-    """A Recorder that keeps one score over time, and all of the last evaluations."""
-
-    def __init__(self, score: str) -> None:
-        self._score = score
-        self.points: list[tuple[float, float]] = []
-        self._last: deque[dict[str, float]] = deque(maxlen=FINAL_EVALUATIONS)
-
-    def note(self, now: int, who: NodeId, note: Note) -> None: ...
-
-    def measure(self, now: int, who: NodeId, measure: Measure) -> None:  # noqa: ARG002
-        if measure.what == "evaluated" and self._score in measure.values:
-            self.points.append((now / 1e9, float(measure.values[self._score])))
-            numbers = {name: value for name, value in measure.values.items() if name != "version"}
-            self._last.append(
-                {name: float(value) for name, value in numbers.items() if isinstance(value, (int, float))}
-            )
-
-    def finals(self) -> dict[str, float]:
-        names = self._last[-1] if self._last else ()
-        return {name: statistics.median(one[name] for one in self._last if name in one) for name in names}
-
-
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """What is compared."""
@@ -176,7 +152,7 @@ def smoothed(curve: Sequence[tuple[float, float]], smooth: int) -> tuple[tuple[f
 
 def play_cell(asked: Wanted, mode: str, seed: int) -> Cell:
     """One run. Raises SelfCheckFailed if an invariant is violated."""
-    recorder = _Curve(asked.target.score)
+    recorder = Curves()
     plan = plan_run(asked.scenario, seed, asked.fidelity, {**asked.assignments, **asked.modes[mode]})
     played = play(plan, recorder)
     for violation in played.checks.violations:
@@ -186,8 +162,8 @@ def play_cell(asked: Wanted, mode: str, seed: int) -> Cell:
     there = [member for member in core.members if member.present]
     merged = {member.node: member.tally.merged for member in there}
     weights = {member.node: member.tally.weight for member in there}
-    curve, version = smoothed(recorder.points, asked.smooth), core.training.version
-    return Cell(mode, seed, curve, version, merged, weights, played.cpu_s, recorder.finals())
+    curve, version = smoothed(recorder.of(asked.target.score), asked.smooth), core.training.version
+    return Cell(mode, seed, curve, version, merged, weights, played.cpu_s, recorder.finals(FINAL_EVALUATIONS))
 
 
 def play_all(asked: Wanted, jobs: int, told: Callable[[str], None]) -> list[Cell]:

@@ -38,6 +38,8 @@ from mdgan_edge.messages import (
     Welcome,
 )
 from nodes.jobs import Trained
+from sim.federated.jobs import Averaged, Collected, LocallyUpdated, Published
+from sim.federated.messages import WORDS
 
 DIGEST_BYTES = 16
 FLUSH_LINES = 4096
@@ -103,7 +105,8 @@ def _pair(word: str) -> Callable[[Any], str]:
 
 
 _FIGURES: dict[type, Callable[[Any], str]] = {  # what a job computed, as far as numbers tell it
-    Trained: lambda one: f" {one.loss_d!r} {one.loss_g!r}",
+    **dict.fromkeys((Trained, LocallyUpdated), lambda one: f" {one.loss_d!r} {one.loss_g!r}"),
+    **dict.fromkeys((Published, Averaged, Collected), lambda one: f" {one.numbers.norm!r}"),
     Stepped: lambda one: f" {one.gradient_norm!r}",
     BatchesMade: lambda one: "".join(f" {batch.images.norm!r}" for batch in one.batches),
     Evaluated: lambda one: "".join(f" {name} {value!r}" for name, value in sorted(one.scores.items())),
@@ -133,4 +136,5 @@ _WORDS: dict[type, Callable[[Any], str]] = {  # by type: one look instead of man
     Abort: lambda one: f"ABORT {one.swap_id}",
     Installed: lambda one: f"INSTALLED {one.swap_id}",
     GivenUp: lambda _: "GIVEN_UP",
+    **WORDS,
 }
