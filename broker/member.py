@@ -7,7 +7,6 @@ the operator → REVOKED. HELLO brings it back to ACTIVE, from REVOKED only if t
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -130,16 +129,17 @@ class Member:
             return Nanos(round(least * FIRST_LEASE_FACTOR))
         if self.slowest * (1 + LEASE_DEVIATIONS) <= least:
             return least  # neither median nor MAD can be above the slowest
-        times = sorted(self.task_times)
-        middle = _upper_median(times)
+        times: list[int] = sorted(self.task_times)
+        middle = median(times)
         if middle + LEASE_DEVIATIONS * max(middle - times[0], times[-1] - middle) <= least:
             return least  # no deviation is larger
-        deviation = _upper_median(sorted([abs(time - middle) for time in times]))
+        deviation = median([abs(time - middle) for time in times])
         return Nanos(max(least, round(middle + LEASE_DEVIATIONS * deviation)))
 
 
-def _upper_median(ascending: Sequence[int]) -> int:
-    return ascending[len(ascending) // 2]
+def median(values: list[int]) -> int:
+    """The upper median of a list that is not empty."""
+    return sorted(values)[len(values) // 2]
 
 
 class Change(msgspec.Struct, frozen=True, gc=False):

@@ -34,7 +34,8 @@ class Contact:
 
     def heard(self, now: Nanos) -> None:
         self._heard_at = now
-        self._settle()
+        if self.quiet_until < self._sent_at + self._heartbeat:  # it was the hub's silence that came first
+            self._settle()
 
     def sent(self, now: Nanos) -> None:
         self._sent_at = now
@@ -42,7 +43,7 @@ class Contact:
 
     def _settle(self) -> None:
         speak_at, silent_at = self._sent_at + self._heartbeat, self._heard_at + self._silence
-        self.quiet_until = Nanos(min(silent_at, speak_at))
+        self.quiet_until = Nanos(min(speak_at, silent_at))
 
     def welcomed(self, heartbeat_s: float, lease_s: float) -> None:
         """The hub dictates the timings."""

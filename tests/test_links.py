@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 
+from mdgan_edge.messages import NodeId
 from mdgan_edge.wire.parts import PART_BYTES
 from sim.chance import draw, stream
 from sim.links import Fate, Lane, Line, Way, overlay
+from sim.machine import Machine
 from sim.scenario.distributions import Constant, Pareto, Uniform
 from sim.scenario.quantities import BitRate, ByteCount, Duration
 from sim.scenario.values import Burst, LinkTerms
@@ -135,6 +137,18 @@ def test_a_clogged_way_lets_everything_through_in_order_when_it_ends() -> None:
     one = way()
     one.held_until = S
     assert [one.carry(1, 0), one.carry(1, MS), one.carry(1, S)] == [S, S, S + 10 * MS]
+
+
+@pytest.mark.parametrize("terms", [{}, {"duplicate": 1e-12}], ids=["plain", "with more than latency"])
+def test_what_comes_on_a_new_connection_waits_for_nothing_that_was_stuck_on_the_old_one(terms: Any) -> None:
+    machine = Machine(NodeId("ann"), stream(7, "ann"), up=way(**terms))
+    assert machine.up is not None
+    machine.up.lay(1, LinkTerms(latency=Constant(Duration(30 * S))))
+    assert machine.up.carry(1, 0) == 30 * S
+    machine.up.lift(1)
+    assert machine.up.carry(1, MS) == 30 * S
+    machine.connect()
+    assert machine.up.carry(1, 2 * MS) == 12 * MS
 
 
 def test_a_cut_way_loses_everything_until_every_cut_is_mended() -> None:

@@ -127,6 +127,10 @@ def test_a_node_that_nobody_answers_for_days_still_greets() -> None:
     assert all(HELLO_ANSWER_S <= gap <= HELLO_ANSWER_S + BACKOFF_MAX_S for gap in hello_gaps("ann", 1, 2000))
 
 
+def test_however_long_the_hub_was_away_it_is_greeted_within_ten_seconds() -> None:
+    assert max(gap for number in range(100) for gap in hello_gaps(f"node-{number}", 1, 20)) <= 10.0
+
+
 def test_a_hello_that_stays_unanswered_is_repeated_over_a_new_socket() -> None:
     node = Node()
     assert node.wait(0) == [hello()]

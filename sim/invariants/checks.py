@@ -172,7 +172,8 @@ class Checks:
         elif isinstance(event, JobDone):
             self._job_done(world, event.result)
             self._exits.hub_did(event.result)
-        self.sometimes["garbled"] += isinstance(event, Garbled)
+        elif isinstance(event, Garbled):
+            self.sometimes["garbled"] += 1
         for effect in effects:
             if isinstance(effect, Send):
                 self._sent(world, effect)
@@ -245,13 +246,17 @@ class Checks:
             return
         if world.hub.local(world.now) < member.quarantined_until:
             return
-        sent = [effect.message for effect in effects if isinstance(effect, Send)]
-        if any(isinstance(one, Error) for one in sent):
-            return  # it has said goodbye
-        receipts = [one for one in sent if isinstance(one, Receipt) and one.task_id == message.task_id]
-        if all(receipt.verdict is Verdict.MERGED for receipt in receipts):  # what comes in time is in time for a step
-            self._found(world, sessions.admitted(self._ledger, node, message))
-            self._ledger.admitted(message, len(core.members.live))
+        in_time = True
+        for effect in effects:
+            answer = effect.message if isinstance(effect, Send) else None
+            if isinstance(answer, Error):
+                return  # it has said goodbye
+            if isinstance(answer, Receipt) and answer.task_id == message.task_id:
+                in_time &= answer.verdict is Verdict.MERGED  # what comes in time is in time for a step
+        if not in_time:
+            return
+        self._found(world, sessions.admitted(self._ledger, node, message))
+        self._ledger.admitted(message, len(core.members.live))
 
     def _step(self, world: World, step: Step) -> None:
         shape = (self._training.batch_size, *world.bodies.image_shape)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from broker.member import MemberState
 from mdgan_edge.actors import Note
@@ -23,12 +23,13 @@ class Credit:
         """A new session: whatever the node had is void."""
         self._out[node] = set()
 
-    def given(self, node: NodeId, task: TaskId) -> Iterator[Found]:
+    def given(self, node: NodeId, task: TaskId) -> Sequence[Found]:
         """The hub sends a task."""
         out = self._out.setdefault(node, set())
         out.add(task)
-        if len(out) > self._credit:
-            yield "credit_kept", node, f"{len(out)} tasks in hand ({sorted(out)}), credit is {self._credit}"
+        if len(out) <= self._credit:
+            return ()
+        return [("credit_kept", node, f"{len(out)} tasks in hand ({sorted(out)}), credit is {self._credit}")]
 
     def answered(self, node: NodeId, task: TaskId) -> None:
         """FEEDBACK or REFUSE has come."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import msgspec
+
 from mdgan_edge.messages import Feedback, Incarnation, NodeId, Session, TaskId, Version
 from sim.invariants.norms import Norms
 
 
-@dataclass(frozen=True, slots=True)
-class Given:
+class Given(msgspec.Struct, frozen=True, gc=False):
     """A task that was sent."""
 
     node: NodeId

@@ -1,6 +1,6 @@
 """Sessions, as they were seen on the wire: who was welcomed as what, and what became of those that are over.
 
-Functions over the ledger: they write down what was said and yield what should not have been.
+Functions over the ledger: they write down what was said and tell what should not have been.
 """
 
 from __future__ import annotations
@@ -14,15 +14,16 @@ from sim.invariants.ledger import Given, Ledger
 from sim.invariants.names import Found
 
 
-def answered(ledger: Ledger, facts: RunFacts, event: Received, effects: Sequence[Effect]) -> Iterator[Found]:
+def answered(ledger: Ledger, facts: RunFacts, event: Received, effects: Sequence[Effect]) -> Sequence[Found]:
     """The hub has handled something other than HELLO: if its session is over, it has to be told so."""
     node, session = event.sender.node, event.header.session
     if event.header.epoch == facts.epoch and ledger.sessions.get(node) == session:
-        return
+        return ()
     answers = [one.message for one in effects if isinstance(one, Send) and one.to == event.sender]
-    if not any(isinstance(answer, Error | ByeAck) for answer in answers):
-        what = f"{type(event.message).__name__} of epoch {event.header.epoch}, session {session} was taken for valid"
-        yield "dead_incarnations_silent", node, what
+    if any(isinstance(answer, Error | ByeAck) for answer in answers):
+        return ()
+    what = f"{type(event.message).__name__} of epoch {event.header.epoch}, session {session} was taken for valid"
+    return [("dead_incarnations_silent", node, what)]
 
 
 def greeted(ledger: Ledger, facts: RunFacts, node: NodeId, hello: Hello, effects: Sequence[Effect]) -> Iterator[Found]:
@@ -64,11 +65,12 @@ def _kept(
             yield "discriminator_kept", node, what
 
 
-def admitted(ledger: Ledger, node: NodeId, feedback: Feedback) -> Iterator[Found]:
+def admitted(ledger: Ledger, node: NodeId, feedback: Feedback) -> Sequence[Found]:
     """The hub takes a feedback."""
     name, mine = (feedback.discriminator_id, feedback.hop), ledger.assigned.get(node)
-    if name != mine:
-        yield "owned_feedback", node, f"task {feedback.task_id} was answered by {name}, it owns {mine}"
+    if name == mine:
+        return ()
+    return [("owned_feedback", node, f"task {feedback.task_id} was answered by {name}, it owns {mine}")]
 
 
 def given(ledger: Ledger, send: Send, task: Task) -> Iterator[Found]:
