@@ -1,0 +1,134 @@
+"""Plays one cell and says what came of it, as a row of results.jsonl has it. Alike wherever it runs, but for `spent`."""
+
+from __future__ import annotations
+
+import base64
+import os
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+from mdgan_edge.actors import Measure, Note
+from mdgan_edge.errors import OperatorError
+from mdgan_edge.journal import plain
+from mdgan_edge.messages import NodeId
+from mdgan_edge.rundir import RunDirectory
+from sim.experiments.conditions import conditions_of, key_of, plan_cell
+from sim.experiments.values import Cell
+from sim.play import Played, play, report
+from sim.world import World
+
+SAMPLES = 20  # images of a row's picture: two of each of ten classes
+SAMPLES_SEED = 0
+REPLAY = "the command that made it"
+NOT_NUMBERS = frozenset({"who", "version"})
+
+_ALONE = Lock()  # torch has one global stream of chance, so a process plays one cell at a time
+
+Row = dict[str, Any]
+
+
+def play_cell(cell: Cell) -> Row:
+    """The row of this cell; if it cannot be played, or what must hold does not, `failed` says why."""
+    row: Row = {"cell": dict(cell.labels), "seed": cell.seed}
+    with _ALONE:
+        cpu, wall, load = time.process_time(), time.perf_counter(), os.getloadavg()[0]
+        try:
+            row |= _played(cell)
+        except OperatorError as error:
+            row |= {"failed": str(error)}
+        except Exception as error:  # noqa: BLE001  (whatever a run raises is its result; the other cells go on)
+            row |= {"failed": f"{type(error).__name__}: {error}"}
+        cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
+        load = (load + os.getloadavg()[0]) / 2
+    spent = {"cpu_s": cpu, "wall_s": wall, "load": load, "cores": os.cpu_count()}
+    found: Row = plain(row | {"spent": spent})
+    return found
+
+
+def _played(cell: Cell) -> Row:
+    plan = plan_cell(cell)
+    conditions = conditions_of(plan)
+    curve = Curve()
+    with tempfile.TemporaryDirectory(prefix="mdgan-") as folder:
+        run = RunDirectory.create(Path(folder) / "run", "cell", cell.seed) if plan.scenario.fidelity == "full" else None
+        played = play(plan, curve, run=run, begun=curve.begin)
+        samples = None if run is None else _samples(run.generator)
+    row = {"key": key_of(conditions), "conditions": conditions, "failed": _failure(played)}
+    return row | _figures(played) | {"curve": curve.columns(), "samples": samples}
+
+
+def _failure(played: Played) -> str | None:
+    for violation in played.checks.violations:
+        return f"{violation.invariant} is violated: {violation.what}"
+    if played.missed:
+        return f"{played.missed[0]} never happened"
+    ended = played.world.hub.ended
+    return f"the hub failed: {ended.text}" if ended is not None and ended.outcome == "failed" else None
+
+
+def _figures(played: Played) -> Row:
+    found = report(played, REPLAY)
+    core = played.world.last_hub_core
+    assert core is not None
+    there = [member for member in core.members if member.present]
+    return {
+        "outcome": found["outcome"],
+        "versions": found["version"],
+        "virtual_s": found["virtual_s"],
+        "merged": {member.node: member.tally.merged for member in there},
+        "weights": {member.node: member.tally.weight for member in there},
+        "swaps": found["swaps"],
+        "bytes": found["bytes"],
+        "events": found["events"],
+        "digest": found["digest"],
+    }
+
+
+def _samples(generator: Path) -> str | None:
+    """A PNG of a few images of the averaged generator as base64; None if there is no generator."""
+    if not generator.exists():
+        return None
+    from mdgan_edge.data.grid import grid_png
+    from mdgan_edge.gan.generator import sample_images
+    from mdgan_edge.gan.saved import load_generator
+
+    saved = load_generator(generator)
+    images, _ = sample_images(saved.average, saved.model, SAMPLES, SAMPLES_SEED)  # (SAMPLES, C, H, W)
+    return base64.b64encode(grid_png(images.numpy(), columns=SAMPLES // 2, scale=1)).decode()
+
+
+class Curve:
+    """A Recorder that keeps every evaluation: when, at which version, how many nodes were gone, all scores."""
+
+    def __init__(self) -> None:
+        self._world: World | None = None
+        self._points: list[Mapping[str, Any]] = []
+
+    def begin(self, world: World) -> None:
+        """The world that is about to be played."""
+        self._world = world
+
+    def note(self, now: int, who: NodeId, note: Note) -> None: ...
+
+    def measure(self, now: int, who: NodeId, measure: Measure) -> None:  # noqa: ARG002
+        if measure.what == "evaluated":
+            scores = {name: value for name, value in measure.values.items() if name not in NOT_NUMBERS}
+            where = {"version": measure.values["version"], "virtual_s": now / 1e9, "gone": self._gone()}
+            self._points.append(where | scores)
+
+    def columns(self) -> dict[str, list[Any]]:
+        """By name; null where an evaluation did not have it."""
+        names = dict.fromkeys(name for point in self._points for name in point)
+        return {name: [point.get(name) for point in self._points] for name in names}
+
+    def _gone(self) -> int:
+        """How many machines that the scenario began with have no process now."""
+        world = self._world
+        if world is None:
+            return 0
+        first = list(world.machines.values())[: world.scenario.nodes]
+        return sum(machine.process is None for machine in first)
