@@ -245,10 +245,16 @@ def compare_modes(scenario: str, jobs: int, out: Path | None, as_json: bool, **a
 @main.command()
 @click.argument("experiment")
 @click.option(
-    "--set", "assignments", multiple=True, metavar="KEY=VALUE", help="A key of the scenario or of any setting; a,b: an axis."
+    "--set",
+    "assignments",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="A key of the scenario or of any setting; a,b: an axis.",
 )
 @click.option("--seeds", metavar="N|A-B", help="How many seeds, or which [as the experiment says].")
-@click.option("--budget", type=click.Choice(["ci", "full"]), default="ci", show_default=True, help="How much is played.")
+@click.option(
+    "--budget", type=click.Choice(["ci", "full"]), default="ci", show_default=True, help="How much is played."
+)
 @click.option("--jobs", type=click.IntRange(1, 256), default=1, show_default=True, help="Runs side by side.")
 @click.option("--shard", default="0/1", show_default=True, metavar="I/N", help="Play only part I (from 0) of N.")
 @click.option("--dask", metavar="ADDRESS", help="Play on the workers of this Dask scheduler.")

@@ -1,4 +1,4 @@
-"""Everything that determines what a cell's run comes to, as names and plain values, and whether an older result still holds.
+"""Everything that determines what a cell's run comes to, as names and values, and whether an older result still holds.
 
 A result keeps the conditions it was made under. It holds as long as none of them has another value now; a condition
 that is new since (a setting that a later version of the program has) must be as it is by default.

@@ -69,8 +69,8 @@ def on_dask(cells: Sequence[Cell], address: str) -> Iterator[Row]:
     with client:
         futures = {client.submit(play_cell, cell, pure=False): cell for cell in cells}
         for future in distributed.as_completed(futures):
-            error = future.exception() if future.status == "error" else None
-            yield _failed(futures[future], _one_line(error)) if error is not None else future.result()
+            why = future.exception() if future.status == "error" else None
+            yield future.result() if why is None else _failed(futures[future], _one_line(why))
 
 
 def _failed(cell: Cell, why: str) -> Row:

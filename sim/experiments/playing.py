@@ -1,4 +1,4 @@
-"""Plays one cell and says what came of it, as a row of results.jsonl has it. Alike wherever it runs, but for `spent`."""
+"""Plays one cell and says what came of it, as a row of results.jsonl: alike wherever it runs, but for `spent`."""
 
 from __future__ import annotations
 

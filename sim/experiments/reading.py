@@ -214,7 +214,9 @@ def _assigned(
             base = merged(base, nested(key, values[0]))
         else:
             known = [*(axis.name for axis in axes), *SCENARIO_KEYS, *KEYS]
-            raise ConfigurationError(f"--set {key}: unknown key: {near_miss(key, known, 'docs/experiments.md says more')}")
+            raise ConfigurationError(
+                f"--set {key}: unknown key: {near_miss(key, known, 'docs/experiments.md says more')}"
+            )
     return axes, base, settings
 
 

@@ -39,7 +39,8 @@ class Results:
         """Every whole line that is a row."""
         if not self.path.exists():
             return []
-        return [row for row in read(self.path) if isinstance(row.get("cell"), dict) and isinstance(row.get("seed"), int)]
+        entries = read(self.path)
+        return [one for one in entries if isinstance(one.get("cell"), dict) and isinstance(one.get("seed"), int)]
 
     def append(self, row: Row) -> None:
         """Add a line and wait for the disk. Raises DataError."""

@@ -114,9 +114,7 @@ def sweep(
     return play_experiment(experiment, folder, means, told, {"budget": budget, "command": shlex.join(command)})
 
 
-def play_experiment(
-    experiment: Experiment, folder: Path, means: Means, told: Told, more: Mapping[str, Any]
-) -> Outcome:
+def play_experiment(experiment: Experiment, folder: Path, means: Means, told: Told, more: Mapping[str, Any]) -> Outcome:
     """Play the cells of this shard that have no row that still holds. All are planned first: mistakes show at once."""
     cells = [(cell, conditions_of(plan_cell(cell))) for cell in experiment.cells]
     try:
@@ -134,9 +132,7 @@ def play_experiment(
     return Outcome(experiment, folder, ordered, len(missing), tuple(failed))
 
 
-def _play(
-    experiment: Experiment, cells: Sequence[Cell], means: Means, results: Results, told: Told
-) -> Iterator[Row]:
+def _play(experiment: Experiment, cells: Sequence[Cell], means: Means, results: Results, told: Told) -> Iterator[Row]:
     """Each row goes to the file at once; yields those that failed."""
     if not cells:
         return
@@ -225,8 +221,11 @@ def summary_lines(outcome: Outcome) -> list[str]:
     score, seeds = experiment.scores[0], len(experiment.seeds)
     head = f"{experiment.name}: {score} at the end, median of {seeds} seed{'' if seeds == 1 else 's'} (interval)"
     lines = [head]
-    for one in groups(experiment.axes, experiment.scores, outcome.rows):
-        lines.append(f"  {', '.join(one['cell'].values()):32} {words(one['scores'][score])}")
+    lines += [
+        f"  {', '.join(one['cell'].values()):32} {words(one['scores'][score])}"
+        for one in groups(experiment.axes, experiment.scores, outcome.rows)
+    ]
     if outcome.missing:
-        lines.append(f"{outcome.missing} of {len(experiment.cells)} cells have no result yet; the same command goes on")
+        total = len(experiment.cells)
+        lines.append(f"{outcome.missing} of {total} cells have no result yet; the same command goes on")
     return [*lines, f"results: {Results(outcome.folder).path}", f"page:    mdgan-sim report {outcome.folder}"]

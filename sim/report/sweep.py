@@ -1,4 +1,4 @@
-"""Writes the page of a sweep, report.html, and its pictures as PNG beside it, from experiment.json and results.jsonl."""
+"""Writes the page of a sweep, report.html, and its pictures beside it, from experiment.json and results.jsonl."""
 
 from __future__ import annotations
 
