@@ -11,6 +11,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
+from broker.member import PRESENT
 from mdgan_edge.actors import Measure, Note
 from mdgan_edge.errors import OperatorError
 from mdgan_edge.journal import plain
@@ -24,7 +25,7 @@ from sim.world import World
 SAMPLES = 20  # images of a row's picture: two of each of ten classes
 SAMPLES_SEED = 0
 REPLAY = "the command that made it"
-NOT_NUMBERS = frozenset({"who", "version"})
+NOT_SCORES = frozenset({"who", "version", "updates"})
 
 _ALONE = Lock()  # torch has one global stream of chance, so a process plays one cell at a time
 
@@ -72,15 +73,14 @@ def _failure(played: Played) -> str | None:
 
 def _figures(played: Played) -> Row:
     found = report(played, REPLAY)
-    core = played.world.last_hub_core
-    assert core is not None
-    there = [member for member in core.members if member.present]
+    there = {node: one for node, one in found["nodes"].items() if one["state"] in PRESENT}
     return {
         "outcome": found["outcome"],
+        "updates": found.get("updates", found["version"]),
         "versions": found["version"],
         "virtual_s": found["virtual_s"],
-        "merged": {member.node: member.tally.merged for member in there},
-        "weights": {member.node: member.tally.weight for member in there},
+        "merged": {node: one["merged"] for node, one in there.items()},
+        "weights": {node: one["weighted_share"] for node, one in there.items()},
         "swaps": found["swaps"],
         "bytes": found["bytes"],
         "events": found["events"],
@@ -102,7 +102,7 @@ def _samples(generator: Path) -> str | None:
 
 
 class Curve:
-    """A Recorder that keeps every evaluation: when, at which version, how many nodes were gone, all scores."""
+    """A Recorder that keeps every evaluation: when, after how many updates, how many nodes were gone, all scores."""
 
     def __init__(self) -> None:
         self._world: World | None = None
@@ -116,9 +116,10 @@ class Curve:
 
     def measure(self, now: int, who: NodeId, measure: Measure) -> None:  # noqa: ARG002
         if measure.what == "evaluated":
-            scores = {name: value for name, value in measure.values.items() if name not in NOT_NUMBERS}
-            where = {"version": measure.values["version"], "virtual_s": now / 1e9, "gone": self._gone()}
-            self._points.append(where | scores)
+            values = measure.values
+            scores = {name: value for name, value in values.items() if name not in NOT_SCORES}
+            updates = values.get("updates", values["version"])
+            self._points.append({"updates": updates, "virtual_s": now / 1e9, "gone": self._gone()} | scores)
 
     def columns(self) -> dict[str, list[Any]]:
         """By name; null where an evaluation did not have it."""

@@ -151,7 +151,7 @@ def _line(row: Row, score: str) -> str:
         return f"{cell}: FAILED: {row['failed']}"
     end = end_of(row, score)
     shown = "none" if end is None else f"{end:.3g}"
-    return f"{cell}: {score} {shown}, {row['versions']} versions, {row['spent']['cpu_s']:.0f} CPU s"
+    return f"{cell}: {score} {shown}, {row['updates']:.0f} updates, {row['spent']['cpu_s']:.0f} CPU s"
 
 
 def _identity(cell: Cell) -> Any:

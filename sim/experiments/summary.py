@@ -12,7 +12,7 @@ from sim.experiments.playing import Row
 
 ENDS = 3  # a single evaluation is noise: the end is the median of so many last ones, as in run.json
 LOWER_IS_BETTER = frozenset({"sliced_wasserstein", "fid_classifier", "kid", "label_total_variation"})
-PLAIN = ("versions", "virtual_s")  # figures of a row that are numbers
+PLAIN = ("updates", "virtual_s")  # figures of a row that are numbers
 
 
 def end_of(row: Row, score: str) -> float | None:

@@ -15,7 +15,7 @@ CELLS_MAX = 10_000
 VALUES_MAX = 100  # of one axis
 
 Count = Annotated[int, msgspec.Meta(ge=1, le=SEEDS_MAX)]
-Abscissa = Literal["version", "virtual_s", "gone"]
+Abscissa = Literal["updates", "virtual_s", "gone"]
 BudgetName = Literal["ci", "full"]
 
 
@@ -24,7 +24,7 @@ class Chart(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     kind: Literal["curve", "end"]  # a score while it trains; or at the end, along an axis
     score: str
-    over: Abscissa = "version"  # of a curve: versions, virtual seconds, or how many nodes are gone
+    over: Abscissa = "updates"  # of a curve: generator updates, virtual seconds, or how many nodes are gone
     along: str = ""  # of an end: the axis whose values lie side by side
     lines: str = ""
     panels: str = ""

@@ -25,7 +25,7 @@ PANEL_GAP = 64
 NARROW_LEFT = 64
 SPREAD_STRENGTH = 0.13
 SPREAD = 0.5  # of a place on the axis: how far apart lines lie
-OVER = {"version": "generator updates", "virtual_s": "virtual time (s)", "gone": "nodes that are gone"}
+OVER = {"updates": "generator updates", "virtual_s": "virtual time (s)", "gone": "nodes that are gone"}
 
 
 @dataclass(frozen=True, slots=True)
