@@ -19,6 +19,7 @@ AtLeastOne = Annotated[int, msgspec.Meta(ge=1)]
 NotNegative = Annotated[int, msgspec.Meta(ge=0)]
 Seed = Annotated[int, msgspec.Meta(ge=0, le=SEED_MAX)]
 Fraction = Annotated[float, msgspec.Meta(ge=0, lt=1)]
+Quorum = AtLeastOne | Annotated[float, msgspec.Meta(gt=0, le=1)] | Literal["all"]
 
 Mode = Literal["async", "sync"]
 LossName = Literal["non_saturating", "saturating", "hinge", "wgan_gp"]
@@ -41,7 +42,7 @@ class TrainingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     beta1: Fraction = 0.5  # of both Adams; asynchrony adds momentum of its own, so keep it at most 0.5
     beta2: Fraction = 0.999  # of both Adams
     ema: Fraction = 0.99  # decay of the generator's exponential moving average, per step
-    quorum: AtLeastOne | Annotated[float, msgspec.Meta(gt=0, le=1)] | Literal["all"] = 0.5  # K: count, fraction or all
+    quorum: Quorum = 0.5  # K: count, fraction or all
     staleness_policy: StalenessPolicy = "block"  # block: wait rather than outrun a task by more than tau; drop: refuse
     staleness_max: Annotated[int, msgspec.Meta(ge=0, le=1000)] = 8  # tau: the oldest feedback merged, in versions
     staleness_weight: StalenessWeight = "inverse"  # alpha(s): what feedback of staleness s weighs
@@ -100,6 +101,15 @@ class SwarmSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     shards: str = "iid"  # iid | dirichlet=0.3 | labels=2: how the data is dealt out to the nodes
 
 
+class FederatedSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The baseline FL-GAN, which only the simulator plays: when its server averages."""
+
+    epochs: Positive = 1.0  # E: local epochs between two rounds
+    participation: Quorum = "all"  # answers of live clients that a round waits for: count, fraction or all
+    round_timeout_s: Positive = 120.0  # a round that is older closes with those that answered
+    participants_min: AtLeastOne = 1  # as long as so many did
+
+
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """All sections of a configuration file."""
 
@@ -109,6 +119,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     hub: HubSettings = HubSettings()
     node: NodeSettings = NodeSettings()
     swarm: SwarmSettings = SwarmSettings()
+    federated: FederatedSettings = FederatedSettings()
 
 
 # Nothing but these settings makes the asynchronous hub the paper's Algorithm 1 (docs/algorithm.md, "exact reduction").

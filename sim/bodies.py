@@ -19,6 +19,7 @@ class Bodies(Protocol):
     architecture: str
     image_shape: tuple[int, int, int]
     through_codec: bool
+    work: float  # of a local update of the baselines, in tasks of MD-GAN
 
     def hub_disk(self) -> Any:
         """An empty disk for the hub; its `version` is that of the last checkpoint."""
@@ -50,6 +51,7 @@ class Tokens:
 
     architecture = ARCHITECTURE
     through_codec = False
+    work = 1.0
 
     def __init__(self, settings: Settings) -> None:
         model = settings.model

@@ -118,6 +118,11 @@ def verify(
 @click.option("--world", type=click.Choice(["virtual"]), default="virtual", help="Virtual time, one process [virtual].")
 @click.option("--fidelity", type=click.Choice(["tokens", "toy", "full"]), help="What trains [as the scenario says].")
 @click.option(
+    "--method",
+    type=click.Choice(["mdgan", "flgan", "standalone"]),
+    help="What is trained: MD-GAN or a baseline [as the scenario says].",
+)
+@click.option(
     "--mode", type=click.Choice(["async", "sync"]), help="sync: the paper's Algorithm 1 [as the scenario says]."
 )
 @click.option(

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from mdgan_edge.errors import SelfCheckFailed
 from sim.fresh import run_fresh, tell_operator
+from sim.methods import cast_of
 from sim.play import bodies_of, plan_run
 from sim.scenario.reading import read_scenario
 from sim.scenario.values import Scenario
@@ -56,7 +57,7 @@ def main(file: Path, trace: Path) -> None:
         def listen(more: Sequence[str]) -> None:
             lines.write("\n".join(more) + "\n")
 
-        world = World(plan.scenario, settings, bodies, Silent())
+        world = World(plan.scenario, settings, bodies, Silent(), cast=cast_of(plan.scenario, bodies))
         world.trace = Trace(listen)
         world.run()
         print(world.trace.digest())

@@ -7,7 +7,7 @@ import tempfile
 import weakref
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from msgspec.structs import replace
@@ -77,6 +77,7 @@ class Full:
     """Torch. The first `nodes` nodes get the shards a swarm of that size would give them, later ones any of these."""
 
     through_codec = True
+    work = 1.0
 
     def __init__(self, settings: Settings, images: Images, nodes: int, real: Real | None, run: RunDirectory | None):
         torch.set_num_threads(1)
@@ -84,7 +85,7 @@ class Full:
         self.architecture = architecture(build_discriminator(settings.model, seed=0))
         model = settings.model
         self.image_shape: tuple[int, int, int] = (model.channels, model.image_size, model.image_size)
-        self._shards, self._run = Shards(settings, images, nodes), run
+        self.shards, self.run = Shards(settings, images, nodes), run
         self._real = real
         self._scorer: Scorer | None = None
         self._folder = Path(tempfile.mkdtemp(prefix="mdgan-"))
@@ -92,12 +93,16 @@ class Full:
         self._disks = self._kept = 0
 
     def hub_disk(self) -> FolderDisk:
-        return FolderDisk(self._folder / "checkpoints" if self._run is None else self._run.checkpoints)
+        return FolderDisk(self._folder / "checkpoints" if self.run is None else self.run.checkpoints)
 
     def hub(self, disk: Any) -> Trainer:
+        return HubTrainer(self.settings, self.run, self.scorer(), disk.saved, disk.folder)
+
+    def scorer(self) -> Scorer | None:
+        """Made once; None without real images."""
         if self._real is not None and self._scorer is None:
             self._scorer = Scorer.build(*self._real, self.settings.training.seed, None)
-        return HubTrainer(self.settings, self._run, self._scorer, disk.saved, disk.folder)
+        return self._scorer
 
     def disk(self) -> Any:
         self._disks += 1
@@ -113,23 +118,28 @@ class Full:
         return kept
 
     def node(self, node: NodeId, disk: Any) -> Trainer:
-        return NodeTrainer(node, self._shards.of(node), disk.file)
+        return NodeTrainer(node, self.shards.of(node), disk.file)
 
     def shard_size(self, node: NodeId) -> int:
-        return len(self._shards.of(node))
+        return len(self.shards.of(node))
 
     def labels(self, node: NodeId) -> tuple[int, ...] | None:
-        return None if self.settings.node.withhold_labels else (self._shards.of(node).labels or None)
+        return None if self.settings.node.withhold_labels else (self.shards.of(node).labels or None)
 
     def secrets(self, node: NodeId) -> frozenset[bytes]:
-        return frozenset(image.tobytes() for image in to_unit(self._shards.of(node).x))
+        return frozenset(image.tobytes() for image in to_unit(self.shards.of(node).x))
 
 
-def load_full(settings: Settings, explicit: frozenset[str], nodes: int, run: RunDirectory | None) -> Full:
+AnyFull = TypeVar("AnyFull", bound=Full)
+
+
+def load_full(
+    settings: Settings, explicit: frozenset[str], nodes: int, run: RunDirectory | None, kind: type[AnyFull]
+) -> AnyFull:
     """Load the images and fit the model to them, as a swarm does."""
     if "hub.data" not in explicit:
         settings = replace(settings, hub=replace(settings.hub, data=settings.swarm.data))
     settings, real = fit_to_data(settings, explicit)
     size, channels = settings.model.image_size, settings.model.channels
     images = load(settings.swarm.data, "train", settings.training.seed, size, channels)
-    return Full(settings, images, nodes, real, run)
+    return kind(settings, images, nodes, real, run)

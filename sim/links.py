@@ -18,6 +18,7 @@ from mdgan_edge.actors import NANOS_PER_SECOND
 from mdgan_edge.wire.outbox import BULK, HEARTBEATS
 from mdgan_edge.wire.parts import PART_BYTES
 from sim.chance import draw
+from sim.federated.messages import SIGNS_OF_LIFE
 from sim.scenario.distributions import Constant, Distribution
 from sim.scenario.quantities import Duration
 from sim.scenario.values import Burst, LinkTerms
@@ -38,7 +39,7 @@ class Lane(Enum):
 
 
 _LANES: dict[type, Lane] = {
-    **dict.fromkeys(HEARTBEATS, Lane.HEARTBEAT),
+    **dict.fromkeys((*HEARTBEATS, *SIGNS_OF_LIFE), Lane.HEARTBEAT),
     **dict.fromkeys(BULK, Lane.BULK),
 }
 

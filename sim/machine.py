@@ -16,6 +16,7 @@ from mdgan_edge.actors import Core, Finish, Nanos, Peer, Trainer
 from mdgan_edge.messages import NodeId
 from nodes.jobs import Install, Offer, Prepare, Save, Shelve, Train
 from sim.chance import draw
+from sim.federated.jobs import Adopt, Average, Collect, LocalUpdate, Publish
 from sim.links import Way
 from sim.scenario.quantities import DURATION_MAX_NS
 from sim.scenario.values import Byzantine, ClockError, Device, Fault, HubSlow, Server, SlowDisk, Straggler
@@ -147,9 +148,11 @@ class Machine:
         match job:
             case Train():
                 return device.task.at(u), self.speed * self.slow
+            case LocalUpdate(work):
+                return device.task.at(u), work * self.speed * self.slow
             case MakeBatches(_, count):
                 return server.batch.at(u) * count, self.slow
-            case Step():
+            case Step() | Average() | Publish():
                 return server.step.at(u), self.slow
             case Evaluate():
                 return server.evaluate.at(u), self.slow
@@ -157,7 +160,7 @@ class Machine:
                 return server.checkpoint.at(u), self.slow
             case Prepare():
                 return device.prepare.at(u), self.disk_slow
-            case Save() | Offer() | Shelve() | Install():
+            case Save() | Offer() | Shelve() | Install() | Adopt() | Collect():
                 return device.save.at(u), self.disk_slow
             case _:
                 raise AssertionError(f"no machine does {job!r}")

@@ -9,18 +9,17 @@ from typing import Any, Literal
 
 from msgspec.structs import replace
 
-from broker.report import run_report
 from mdgan_edge.config import flatten, settings_from
 from mdgan_edge.errors import ConfigurationError
 from mdgan_edge.settings import Settings
-from sim.bodies import Bodies, Tokens
+from sim import methods
+from sim.bodies import Bodies
 from sim.camera import Camera
-from sim.invariants.checks import Checks
 from sim.scenario.compiling import compile_scenario
 from sim.scenario.drawing import draw
 from sim.scenario.reading import settings_of
-from sim.scenario.values import Fidelity, Scenario
-from sim.toy.bodies import TOY_TRAINING, Toy, fit_toy
+from sim.scenario.values import Fidelity, Method, Scenario
+from sim.toy.bodies import TOY_TRAINING, fit_toy
 from sim.watch import Recorder
 from sim.world import World
 
@@ -40,7 +39,7 @@ class Played:
 
     plan: Plan
     world: World
-    checks: Checks
+    checks: methods.AnyChecks
     wall_s: float
     cpu_s: float
     interrupted: bool = False  # before its time, and not by a violation
@@ -59,8 +58,8 @@ class Played:
     @property
     def ended_at(self) -> int:
         """When the hub had taken its last step, or failed, if nothing was violated later; else when the run ended."""
-        hub, core = self.world.hub, self.world.last_hub_core
-        if hub.ended is None or core is None or core.ended_at is None or self.checks.violations:
+        hub, core = self.world.hub, methods.core_of(self.world)
+        if hub.ended is None or core.ended_at is None or self.checks.violations:
             return self.world.now
         return hub.true(core.ended_at)
 
@@ -71,20 +70,25 @@ def plan_run(
     fidelity: Fidelity | None = None,
     assignments: Mapping[str, object] | None = None,
     origin: str | None = None,
+    method: Method | None = None,
 ) -> Plan:
     """Draw and compile. `assignments` are settings of the hub and nodes that go before those of the scenario.
 
-    `origin` is what errors call the scenario. Raises ConfigurationError for what cannot be compiled.
+    `origin` is what errors call the scenario. `method` None: as it says; what it expects is expected of that method
+    only. Raises ConfigurationError for what cannot be compiled.
     """
     seed = scenario.seed if seed is None else seed
     more = _typed(assignments or {})
     scenario = replace(scenario, seed=seed, fidelity=fidelity or scenario.fidelity)
+    if method not in (None, scenario.method):
+        scenario = replace(scenario, method=method, expect=replace(scenario.expect, sometimes=()))
     if scenario.everything:
         scenario = draw(scenario, seed)
     if scenario.fidelity == "toy":
         scenario = replace(scenario, settings={**TOY_TRAINING, **scenario.settings})
     try:
         scenario = compile_scenario(replace(scenario, settings={**scenario.settings, **more}), seed)
+        methods.refuse_what_has_no_meaning(scenario)
     except ConfigurationError as error:
         raise ConfigurationError(f"{origin or scenario.name}: {error}") from error
     settings = settings_of(scenario)
@@ -101,18 +105,7 @@ def _typed(assignments: Mapping[str, object]) -> dict[str, object]:
 
 def bodies_of(plan: Plan, run: Any = None) -> tuple[Bodies, Settings]:
     """The trainers of the plan's fidelity, and the settings as they fit its data."""
-    match plan.scenario.fidelity:
-        case "tokens":
-            settings = replace(plan.settings, model=replace(plan.settings.model, name="tokens", classes=0))
-            tokens: Bodies = Tokens(settings)
-            return tokens, settings
-        case "toy":
-            return Toy(plan.settings, plan.scenario.nodes), plan.settings
-        case "full":
-            from sim.full import load_full
-
-            full = load_full(plan.settings, plan.explicit, plan.scenario.nodes, run)
-            return full, full.settings
+    return methods.bodies_of(plan.scenario, plan.settings, plan.explicit, run)
 
 
 def play(
@@ -128,8 +121,8 @@ def play(
     `begun` is given the world before it is played; whoever sets its `stopped` interrupts the run.
     """
     bodies, settings = bodies_of(plan, run)
-    checks = Checks(plan.scenario, settings, replay)
-    world = World(plan.scenario, settings, bodies, checks, recorder, camera)
+    checks = methods.checks_of(plan.scenario, settings, replay)
+    world = World(plan.scenario, settings, bodies, checks, recorder, camera, methods.cast_of(plan.scenario, bodies))
     wall, cpu = time.perf_counter(), time.process_time()
     begun(world)
     world.run()
@@ -142,11 +135,10 @@ def play(
 def report(played: Played, replay: str) -> dict[str, Any]:
     """run.json."""
     world, checks = played.world, played.checks
-    core = world.last_hub_core
-    assert core is not None
     outcome = _outcome(played)
     return {
-        **run_report(core),
+        **methods.core_report(world),
+        "method": played.plan.scenario.method,
         "outcome": outcome,
         "ended": world.hub.ended.text if world.hub.ended is not None else None,
         "seed": played.plan.scenario.seed,
@@ -160,16 +152,7 @@ def report(played: Played, replay: str) -> dict[str, Any]:
         "cpu_s": played.cpu_s,
         "events": world.events,
         "epoch": world.epoch,
-        "bytes": {
-            "hub_sent": world.post.down.sent,
-            "hub_received": world.post.up.received,
-            "nodes_sent": world.post.up.sent,
-            "nodes_received": world.post.down.received,
-            "tasks": world.post.tasks,
-            "feedback": world.post.feedback,
-            "across": world.post.across.bytes.sent,
-            "swaps": world.post.copies + world.post.across.copies,
-        },
+        "bytes": methods.bytes_report(world),
         "undelivered_bytes": {
             "down": dict(sorted(world.post.down.dropped.items())),
             "up": dict(sorted(world.post.up.dropped.items())),

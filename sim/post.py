@@ -12,9 +12,9 @@ import msgspec
 
 from mdgan_edge.actors import HUB, Event, Garbled, Peer, Received, Send
 from mdgan_edge.messages import Copy, Feedback, Message, Task
-from mdgan_edge.wire.codec import decode, encode
 from sim.across import Across
 from sim.byzantine import lies
+from sim.federated.messages import Round, Update
 from sim.links import Bytes, Lane, Way, lane_of
 from sim.machine import Connection, Machine
 from sim.sizes import Sizes
@@ -41,9 +41,11 @@ class Post:
         self.up, self.down = Bytes(), Bytes()
         self.tasks = self.feedback = 0  # bytes that the hub sent, and got, of these
         self.copies = 0  # bytes that the hub got and sent of these
+        self.rounds = self.updates = 0  # bytes that FL-GAN's server sent, and got, of these
         self._world = world
         self._through_codec = world.bodies.through_codec
-        sizes = Sizes()
+        self._vocabulary = world.cast.vocabulary
+        sizes = Sizes(self._vocabulary)
         self._size_of = sizes.of
         self.across = Across(world, sizes)
         self._arrives = self._arrive  # bound once: it goes onto the heap with every letter
@@ -76,10 +78,13 @@ class Post:
         target = self._world.machines[send.to.node]
         size = self._size_of(send.message)
         self.down.sent += size
-        if type(send.message) is Task:
+        kind: Any = type(send.message)
+        if kind is Task:
             self.tasks += size
-        elif type(send.message) is Copy:
+        elif kind is Copy:
             self.copies += size
+        elif kind is Round:
+            self.rounds += size
         connection = target.connection
         if connection.peer is not send.to and connection.peer != send.to:
             self.down.drop("connection gone", size)
@@ -106,7 +111,7 @@ class Post:
     def _received(self, sender: Peer, send: Send, message: Message) -> Received:
         if not self._through_codec:
             return Received(sender, send.header, message)
-        header, _, read = decode(encode(send.header, 0, message))
+        header, _, read = self._vocabulary.decode(self._vocabulary.encode(send.header, 0, message))
         return Received(sender, header, read)
 
     def _carry(self, way: Way, target: Machine, letter: Letter, counts: Bytes) -> None:
@@ -147,7 +152,8 @@ class Post:
             return
         counts.received += letter.size
         if letter.to_hub and type(letter.event) is Received:
-            kind = type(letter.event.message)
+            kind: Any = type(letter.event.message)
             self.feedback += letter.size if kind is Feedback else 0
             self.copies += letter.size if kind is Copy else 0
+            self.updates += letter.size if kind is Update else 0
         world.handle(machine, letter.event)

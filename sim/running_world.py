@@ -17,7 +17,7 @@ from sim.play import Plan, Played, plan_run, play, report
 from sim.recording import Recording
 from sim.scenario.quantities import Duration
 from sim.scenario.reading import find_scenario
-from sim.scenario.values import Fidelity, Scenario
+from sim.scenario.values import Fidelity, Method, Scenario
 from sim.scenario.writing import dump_scenario
 from sim.stopping import Stop, signals_stop
 
@@ -38,6 +38,7 @@ class Wanted:
     scenario: str
     seed: int | None
     fidelity: Fidelity | None
+    method: Method | None
     mode: str | None
     assignments: tuple[str, ...]
 
@@ -46,6 +47,7 @@ class Wanted:
         parts = ["mdgan-sim", "run", self.scenario]
         parts += [] if self.seed is None else ["--seed", str(self.seed)]
         parts += [] if self.fidelity is None else ["--fidelity", self.fidelity]
+        parts += [] if self.method is None else ["--method", self.method]
         parts += [] if self.mode is None else ["--mode", self.mode]
         for one in self.assignments:
             parts += ["--set", one]
@@ -56,7 +58,8 @@ class Wanted:
         more = parse_assignments(self.assignments)
         if self.mode is not None:
             more["mode"] = self.mode
-        return plan_run(find_scenario(self.scenario), self.seed, self.fidelity, more, Path(self.scenario).name)
+        scenario, origin = find_scenario(self.scenario), Path(self.scenario).name
+        return plan_run(scenario, self.seed, self.fidelity, more, origin, self.method)
 
 
 def run_scenario(

@@ -38,6 +38,8 @@ from mdgan_edge.messages import (
     Welcome,
 )
 from nodes.jobs import Trained
+from sim.federated.jobs import Averaged, Collected, LocallyUpdated, Published
+from sim.federated.messages import WORDS
 
 DIGEST_BYTES = 16
 FLUSH_LINES = 4096
@@ -100,8 +102,10 @@ def label(event: Event) -> str:
 def _figures(result: Any) -> str:
     """What a job computed, as far as numbers tell it."""
     match result:
-        case Trained(_, _, loss_d, loss_g):
+        case Trained(_, _, loss_d, loss_g) | LocallyUpdated(loss_d, loss_g):
             return f" {loss_d!r} {loss_g!r}"
+        case Published(_, numbers) | Averaged(_, numbers) | Collected(_, numbers):
+            return f" {numbers.norm!r}"
         case Stepped(_, norm):
             return f" {norm!r}"
         case BatchesMade(_, batches):
@@ -140,4 +144,5 @@ _WORDS: dict[type, Callable[[Any], str]] = {  # by type: one look instead of man
     Abort: lambda one: f"ABORT {one.swap_id}",
     Installed: lambda one: f"INSTALLED {one.swap_id}",
     GivenUp: lambda _: "GIVEN_UP",
+    **WORDS,
 }

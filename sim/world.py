@@ -11,11 +11,11 @@ from heapq import heappop, heappush
 from typing import Any
 
 from broker.core import HubCore
-from broker.greeting import RunFacts
 from broker.ownership import Owner
 from mdgan_edge.actors import (
     HUB,
     Admit,
+    Core,
     Dial,
     Drain,
     Effect,
@@ -35,17 +35,18 @@ from mdgan_edge.actors import (
     TurnAway,
 )
 from mdgan_edge.errors import ExitCode
-from mdgan_edge.messages import Epoch, Incarnation, NodeId
+from mdgan_edge.messages import NodeId
 from mdgan_edge.service import DRAIN_MAX_S
 from mdgan_edge.settings import Settings
 from nodes.core import NodeCore
-from nodes.greeting import NodeFacts
 from nodes.jobs import Install, Save, Shelve, Train, Trained
 from sim import strikes
 from sim.bodies import Bodies
 from sim.byzantine import pretended, rides_free
 from sim.camera import Camera
+from sim.cast import Cast, MdGan
 from sim.chance import draw, stream
+from sim.federated.jobs import Collect
 from sim.garbage import seldom_collected
 from sim.links import Line, Way, overlay
 from sim.machine import LEAST_NS, Machine, Process
@@ -71,8 +72,11 @@ class World:
         watch: Watch,
         recorder: Recorder | None = None,
         camera: Camera | None = None,
+        cast: Cast | None = None,
     ) -> None:
         self.scenario, self.settings, self.bodies = scenario, settings, bodies
+        self.cast: Cast = cast or MdGan()
+        self.run_id = f"{scenario.name}-{scenario.seed}"
         self.watch, self.recorder, self.camera = watch, recorder, camera
         self.trace = Trace()
         self.now = 0
@@ -94,9 +98,10 @@ class World:
         self.hub = Machine(HUB.node, stream(scenario.seed, "compute", HUB.node))
         self.hub.disk = bodies.hub_disk()
         self.owners: dict[NodeId, Owner] = {}  # what the hub has made durable
-        self.last_hub_core: HubCore | None = None  # of the hub that runs, or ran last
+        self.last_core: Core | None = None  # of the hub that runs, or ran last, ...
+        self.last_hub_core: HubCore | None = None  # ... if it is MD-GAN's
         self._swaps = settings.training.swap != "off"
-        self._register = {name: str(name) for name in node_names(scenario.nodes)}  # a node's key is its name
+        self.register = {name: str(name) for name in node_names(scenario.nodes)}  # a node's key is its name
         self.hub_cuts = 0  # isolations of the hub that go on
         self.hub_back_at: int | None = None  # while the hub is down: when it starts again, if ever
 
@@ -158,8 +163,8 @@ class World:
         machine.behind_nat = draw(stream(seed, "nat", name), 0) < self.scenario.links.relayed
         machine.disk = self.bodies.disk()
         self.machines[name] = machine
-        if name not in self._register:
-            self._register[name] = name
+        if name not in self.register:
+            self.register[name] = name
             self.push(self.now, self._register_changed, self.hub, None)
         return machine
 
@@ -167,7 +172,7 @@ class World:
         if hub.paused_until > self.now:
             self.push(hub.paused_until, self._register_changed, hub, None)
         elif hub.process is not None and self._swaps:
-            self.handle(hub, RegisterChanged(keys=dict(self._register)))
+            self.handle(hub, RegisterChanged(keys=dict(self.register)))
 
     def _speed(self, name: NodeId) -> float:
         sigma = self.scenario.device.speed_sigma
@@ -179,17 +184,8 @@ class World:
         """A new epoch."""
         self.epoch += 1
         self.hub_back_at = None
-        facts = RunFacts(
-            run_id=f"{self.scenario.name}-{self.scenario.seed}",
-            epoch=Epoch(self.epoch),
-            architecture=self.bodies.architecture,
-            image_shape=self.bodies.image_shape,
-            version=self.hub.disk.version,
-            owners=tuple(self.owners.values()),
-            keys=dict(self._register),
-        )
-        core = HubCore(self.settings, facts, self.hub.local(self.now))
-        self.last_hub_core = core
+        core = self.last_core = self.cast.hub(self)
+        self.last_hub_core = core if isinstance(core, HubCore) else None
         self.hub.process = Process(core, self.bodies.hub(self.hub.disk), self.now)
         self.watch.started(self, self.hub)
         self._arm(self.hub, self.hub.process)
@@ -202,23 +198,11 @@ class World:
         if machine.process is not None or machine.gone or self.hub.ended is not None:
             return
         machine.incarnation += 1
+        core = self.cast.node(self, machine)
+        if core is None:
+            return
         machine.ended = None
         machine.connect()
-        facts = NodeFacts(
-            node=machine.name,
-            incarnation=Incarnation(machine.incarnation),
-            software="simulated",
-            hub="simulated",
-            public_key="",
-            shard_size=self.bodies.shard_size(machine.name),
-            image_shape=self.bodies.image_shape,
-            labels=self.bodies.labels(machine.name),
-            label_max=self.settings.model.classes - 1 if self.settings.model.classes else None,
-            model=None,
-            death_timeout_s=self.settings.node.death_timeout_s,
-            peer_endpoint=f"tcp://{machine.name}" if self._swaps else None,
-        )
-        core = NodeCore(facts, machine.disk.run_id, machine.disk.held, machine.local(self.now), machine.disk.spares)
         trainer = self.bodies.node(machine.name, machine.disk)
         machine.process = Process(core, trainer, self.now)
         self.watch.started(self, machine)
@@ -305,7 +289,7 @@ class World:
             self.push(machine.paused_until, self._done, machine, process)
             return
         job = process.jobs.popleft()
-        if isinstance(job, Save):
+        if isinstance(job, Save | Collect):
             machine.disk_before, machine.saved_at = self.bodies.keep(machine.disk), self.now
         elif isinstance(job, Shelve | Install):
             machine.disk_before = None  # a swap waits until its writes are through, and with them all before

@@ -146,6 +146,11 @@ class GeneratorState:
 
     # --- the average ----------------------------------------------------------------------------------------------
 
+    def moved(self) -> None:
+        """Somebody else has taken the module's step."""
+        self.version = Version(self.version + 1)
+        self._follow()
+
     @torch.no_grad()
     def _follow(self) -> None:
         decay = min(self.training.ema, (1 + self.version) / (10 + self.version))  # young averages follow faster

@@ -119,33 +119,50 @@ class Envelope:
         return F0.pack(MAGIC, PROTOCOL_VERSION, self.type, NO_FLAGS, self.frames, self.seq, self.epoch, self.session)
 
 
+class Vocabulary:
+    """The messages that two sides can say to each other, by the number that stands for each on the wire."""
+
+    def __init__(self, types: Mapping[int, type[Any]]) -> None:
+        self._kinds = {message: _kind(code, message) for code, message in types.items()}
+        self._by_code = {kind.code: kind for kind in self._kinds.values()}
+
+    def encode(self, header: Header, seq: int, message: Any) -> list[bytes]:
+        """The frames of a message; tensor frames are the very `Tensor.data` objects, uncopied."""
+        kind = self._kinds[type(message)]
+        tensors = [(name, tensor) for name in kind.tensors if (tensor := getattr(message, name)) is not None]
+        fields: dict[str, Any] = {name: getattr(message, name) for name in kind.plain}
+        if tensors:
+            fields[DESCRIPTORS] = [(name, tensor.dtype, tensor.shape) for name, tensor in tensors]
+        f1 = msgspec.msgpack.encode(fields)
+        assert len(f1) <= F1_BYTES_MAX, f"{type(message).__name__} has {len(f1)} bytes of fields"
+        for name, tensor in tensors:
+            assert len(tensor.data) == _byte_count(tensor.dtype, tensor.shape), f"{name} is not {tensor.shape}"
+        f0 = Envelope(kind.code, 2 + len(tensors), seq, header.epoch, header.session).pack()
+        return [f0, f1, *(tensor.data for _, tensor in tensors)]
+
+    def decode(self, frames: Sequence[bytes]) -> tuple[Header, int, Any]:
+        """(header, seq, message) of whole frames; MalformedMessage names the first check that failed."""
+        envelope = read_envelope(frames)
+        kind = self._by_code.get(envelope.type)
+        if kind is None:
+            raise MalformedMessage("type", str(envelope.type))
+        fields = read_fields(frames[1])
+        body = read_struct(fields, kind.body)
+        tensors = _read_tensors(fields.get(DESCRIPTORS, []), frames[2:], kind)
+        plain = {name: getattr(body, name) for name in kind.plain}
+        message = kind.build(**plain, **tensors)
+        return Header(Epoch(envelope.epoch), Session(envelope.session)), envelope.seq, message
+
+
 def encode(header: Header, seq: int, message: Message) -> list[bytes]:
-    """The frames of a message; tensor frames are the very `Tensor.data` objects, uncopied."""
-    kind = _KINDS[type(message)]
-    tensors = [(name, tensor) for name in kind.tensors if (tensor := getattr(message, name)) is not None]
-    fields: dict[str, Any] = {name: getattr(message, name) for name in kind.plain}
-    if tensors:
-        fields[DESCRIPTORS] = [(name, tensor.dtype, tensor.shape) for name, tensor in tensors]
-    f1 = msgspec.msgpack.encode(fields)
-    assert len(f1) <= F1_BYTES_MAX, f"{type(message).__name__} has {len(f1)} bytes of fields"
-    for name, tensor in tensors:
-        assert len(tensor.data) == _byte_count(tensor.dtype, tensor.shape), f"{name} is not {tensor.shape}"
-    f0 = Envelope(kind.code, 2 + len(tensors), seq, header.epoch, header.session).pack()
-    return [f0, f1, *(tensor.data for _, tensor in tensors)]
+    """The frames of a message of the protocol."""
+    return PROTOCOL.encode(header, seq, message)
 
 
 def decode(frames: Sequence[bytes]) -> tuple[Header, int, Message]:
     """(header, seq, message) of whole frames; MalformedMessage names the first check that failed."""
-    envelope = read_envelope(frames)
-    if envelope.type not in TYPES:
-        raise MalformedMessage("type", str(envelope.type))
-    kind = _KINDS[TYPES[envelope.type]]
-    fields = read_fields(frames[1])
-    body = read_struct(fields, kind.body)
-    tensors = _read_tensors(fields.get(DESCRIPTORS, []), frames[2:], kind)
-    plain = {name: getattr(body, name) for name in kind.plain}
-    message = kind.build(**plain, **tensors)
-    return Header(Epoch(envelope.epoch), Session(envelope.session)), envelope.seq, message
+    header, seq, message = PROTOCOL.decode(frames)
+    return header, seq, message
 
 
 def read_envelope(frames: Sequence[bytes]) -> Envelope:
@@ -250,14 +267,14 @@ def _norm(dtype: Dtype, data: bytes) -> float:
 @dataclass(frozen=True, slots=True)
 class _Kind:
     code: int
-    build: Callable[..., Message]
+    build: Callable[..., Any]
     body: type[msgspec.Struct]  # the message without its tensors
     plain: tuple[str, ...]
     tensors: tuple[str, ...]
     needed: frozenset[str]  # tensors that may not be missing
 
 
-def _kind(code: int, message: type[Message]) -> _Kind:
+def _kind(code: int, message: type[Any]) -> _Kind:
     fields = msgspec.structs.fields(message)
     assert DESCRIPTORS not in {field.name for field in fields}
     tensors = {field.name: field for field in fields if field.type is Tensor or Tensor in get_args(field.type)}
@@ -272,4 +289,4 @@ def _kind(code: int, message: type[Message]) -> _Kind:
     return _Kind(code, message, body, tuple(field.name for field in plain), tuple(tensors), needed)
 
 
-_KINDS: Mapping[type[Message], _Kind] = {message: _kind(code, message) for code, message in TYPES.items()}
+PROTOCOL = Vocabulary(TYPES)

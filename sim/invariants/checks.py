@@ -31,6 +31,7 @@ from mdgan_edge.settings import Settings, quorum_count, quota_count
 from nodes.core import NodeCore
 from sim.invariants import sessions, sometimes, steps
 from sim.invariants.census import Census
+from sim.invariants.common import conserved, woken
 from sim.invariants.credit import Credit
 from sim.invariants.exits import Exits
 from sim.invariants.ledger import Ledger
@@ -145,7 +146,7 @@ class Checks:
             self._node(world, machine, effects)
         if type(event) is Tick:
             self._seen.add("tick")
-            self._woken(world, machine)
+            self._found(world, woken(world, machine))
         elif type(event) is Drain:
             self._exits.drained(machine)
         if world.now >= self._liveness.look_at:
@@ -156,22 +157,10 @@ class Checks:
         self._cut_short = world.stopped
         self._count_verdicts(world)
         self.sometimes["rejoined"] = self._ledger.rejoined
-        post, (up, down) = world.post, world.post.in_flight()
-        ways = (("up", post.up, up), ("down", post.down, down), ("across", post.across.bytes, post.across.in_flight()))
-        for way, counts, flying in ways:
-            gone = counts.received + sum(counts.dropped.values()) + flying
-            if counts.sent + counts.duplicated != gone:
-                what = f"{way}: {counts.sent + counts.duplicated} bytes were sent, {gone} are accounted for"
-                self._violated(world, "bytes_conserved", "world", what)
+        self._found(world, conserved(world))
         sometimes.of_links(world, self.sometimes)
         if self._replay is not None and (difference := self._replay.difference(world)):
             self._violated(world, "replay_equal", "hub", difference)
-
-    def _woken(self, world: World, machine: Machine) -> None:
-        assert machine.process is not None
-        deadline = machine.process.core.deadline()
-        if deadline is not None and deadline <= machine.local(world.now):
-            self._violated(world, "no_busy_wait", machine.name, "it was woken, and wants to be woken again at once")
 
     # --- the hub --------------------------------------------------------------------------------------------------
 

@@ -23,7 +23,7 @@ from sim.scenario.words import near_miss
 
 SHIPPED = Path(__file__).parent / "shipped"
 QUANTITIES = (Duration, Frequency, BitRate, ByteCount)
-SECTIONS = ("training", "hub", "model", "node", "swarm")  # of the hub's and the nodes' configuration
+SECTIONS = ("training", "hub", "model", "node", "swarm", "federated")  # of the hub's and the nodes' configuration
 FAULTS: Mapping[str, Any] = {str(kind.__struct_config__.tag): kind for kind in get_args(Fault)}
 
 

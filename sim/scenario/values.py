@@ -22,6 +22,7 @@ Chance = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Factor = Annotated[float, msgspec.Meta(gt=0, le=1e6)]
 NotNegative = Annotated[float, msgspec.Meta(ge=0, le=100)]
 Fidelity = Literal["tokens", "toy", "full"]
+Method = Literal["mdgan", "flgan", "standalone"]
 Direction = Literal["up", "down"]  # up: from a node to the hub
 Passage = Literal["join", "leave", "crash"]
 
@@ -264,6 +265,7 @@ class Scenario(_Table, frozen=True, kw_only=True):
     nodes: Annotated[int, msgspec.Meta(ge=1, le=NODES_MAX)]
     seed: Seed = 0
     fidelity: Fidelity = "tokens"
+    method: Method = "mdgan"  # what is trained: MD-GAN, or a baseline in its place
     everything: bool = False  # the seed draws settings, links, devices, churn and faults too
     settings: dict[str, Any] = {}  # dotted keys of docs/configuration.md: mode, training.*, hub.*, ...
     links: Links = Links()

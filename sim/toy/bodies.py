@@ -58,6 +58,7 @@ class Toy:
     architecture = ARCHITECTURE
     image_shape = IMAGE_SHAPE
     through_codec = False
+    work = 1.0
 
     def __init__(self, settings: Settings, nodes: int) -> None:
         self._settings = settings

@@ -89,12 +89,12 @@ class ToyHub:
     def _make_batches(self, job: MakeBatches) -> BatchesMade:
         assert job.version == self.version
         layers = self._snapshots.setdefault(self.version, self._layers(self.parameters.copy()))
-        made = (_points(forward(layers, self._latent(self.version, index))) for index in range(job.count))
+        made = (points_of(forward(layers, self._latent(self.version, index))) for index in range(job.count))
         return BatchesMade(job.version, tuple(Batch(to_wire(points), None) for points in made))
 
     def _latent(self, version: Version, index: int) -> Matrix:
         seed = stream_seed(self._training.seed, "latent", version, index)
-        return _normal(seed, self._training.batch_size, self._sizes[0])
+        return normal(seed, self._training.batch_size, self._sizes[0])
 
     def _layers(self, parameters: Vector) -> Layers:
         return layers_of(parameters, self._sizes)
@@ -120,7 +120,7 @@ class ToyHub:
         for (version, index), group in groupby(job.contributions, key=lambda one: (one.version, one.index)):
             layers = self._snapshots[version]
             activations = forward(layers, self._latent(version, index))
-            slope = _weighted_sum(tuple(group)) / job.divisor * (1 - np.square(_points(activations)))  # (B, 2)
+            slope = _weighted_sum(tuple(group)) / job.divisor * (1 - np.square(points_of(activations)))  # (B, 2)
             backward(layers, activations, slope, part_layers)
             total += part
         return total
@@ -141,17 +141,23 @@ class ToyHub:
 
     def sample(self, count: int) -> Points:
         """Points (count, 2) of the averaged generator."""
-        z = _normal(stream_seed(self._training.seed, "evaluation"), count, self._sizes[0])
-        layers = self._layers(self.average)
-        chunks = [_points(forward(layers, z[at : at + SAMPLE_BATCH])) for at in range(0, count, SAMPLE_BATCH)]
-        return np.concatenate(chunks)
+        return sample(self._layers(self.average), self._sizes[0], count, stream_seed(self._training.seed, "evaluation"))
 
 
-def _normal(seed: int, count: int, latent_size: int) -> Matrix:
+def sample(layers: Layers, latent_size: int, count: int, seed: int) -> Points:
+    """Points (count, 2) of a generator."""
+    z = normal(seed, count, latent_size)
+    chunks = [points_of(forward(layers, z[at : at + SAMPLE_BATCH])) for at in range(0, count, SAMPLE_BATCH)]
+    return np.concatenate(chunks)
+
+
+def normal(seed: int, count: int, latent_size: int) -> Matrix:
+    """z (count, latent)."""
     return np.random.default_rng(seed).standard_normal((count, latent_size), np.float32)
 
 
-def _points(activations: list[Matrix]) -> Points:
+def points_of(activations: list[Matrix]) -> Points:
+    """X = tanh of the outputs, (B, 2)."""
     return np.tanh(activations[-1])
 
 
