@@ -294,6 +294,30 @@ def sweep(
 
 
 @main.command()
+@click.option("--data", default="digits", show_default=True, help="The images: digits, npz:FILE and the like.")
+@click.option("--seeds", metavar="N|A-B", help="How many seeds, or which [3].")
+@click.option("--jobs", type=click.IntRange(1, 256), default=2, show_default=True, help="Runs side by side.")
+@click.option("--out", type=click.Path(path_type=Path), help="Where table, picture and page go [runs/compare].")
+@click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="As for `mdgan-sim sweep`.")
+@json_option
+def compare(
+    data: str, seeds: str | None, jobs: int, out: Path | None, assignments: tuple[str, ...], as_json: bool
+) -> None:
+    """MD-GAN, FL-GAN and standalone on the same data and budget: what each learns, and what it costs whom."""
+    from sim.experiments import comparing
+    from sim.experiments.running import seeds_of
+
+    folder, pairs = out or Path("runs") / "compare", {"swarm.data": data, **parse_assignments(assignments)}
+    found, outcome = comparing.compare(pairs, seeds_of(seeds), folder, jobs, lambda line: click.echo(line, err=True))
+    if as_json:
+        print_json(found)
+    else:
+        for line in comparing.summary_lines(found, folder):
+            click.echo(line)
+    outcome.refuse_if_failed()
+
+
+@main.command()
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 @json_option
 def report(folder: Path, as_json: bool) -> None:

@@ -73,6 +73,12 @@ def _failure(played: Played) -> str | None:
 
 def _figures(played: Played) -> Row:
     found = report(played, REPLAY)
+    scenario = played.plan.scenario
+    work = None
+    if scenario.fidelity == "full":
+        from sim.experiments.work import multiply_adds
+
+        work = multiply_adds(played.world.settings, scenario.method, scenario.nodes, found)
     there = {node: one for node, one in found["nodes"].items() if one["state"] in PRESENT}
     return {
         "outcome": found["outcome"],
@@ -82,6 +88,8 @@ def _figures(played: Played) -> Row:
         "merged": {node: one["merged"] for node, one in there.items()},
         "weights": {node: one["weighted_share"] for node, one in there.items()},
         "swaps": found["swaps"],
+        "nodes": scenario.nodes,
+        "multiply_adds": work,
         "bytes": found["bytes"],
         "events": found["events"],
         "digest": found["digest"],

@@ -9,10 +9,12 @@ from typing import Any
 
 from sim.experiments.intervals import stated
 from sim.experiments.playing import Row
+from sim.experiments.work import bytes_of
 
 ENDS = 3  # a single evaluation is noise: the end is the median of so many last ones, as in run.json
 LOWER_IS_BETTER = frozenset({"sliced_wasserstein", "fid_classifier", "kid", "label_total_variation"})
 PLAIN = ("updates", "virtual_s")  # figures of a row that are numbers
+PARTS = ("node", "hub", "total")  # of work and bytes
 
 
 def end_of(row: Row, score: str) -> float | None:
@@ -39,6 +41,8 @@ def groups(axes: Mapping[str, Sequence[str]], scores: Sequence[str], rows: Seque
     for values in itertools.product(*axes.values()):
         labels = dict(zip(axes, values, strict=True))
         several = with_labels(rows, labels)
+        sent = [bytes_of(row, row["nodes"]) for row in several]
+        work = [row["multiply_adds"] for row in several if row["multiply_adds"] is not None]
         ends = {score: [end for row in several if (end := end_of(row, score)) is not None] for score in scores}
         found.append(
             {
@@ -46,17 +50,12 @@ def groups(axes: Mapping[str, Sequence[str]], scores: Sequence[str], rows: Seque
                 "runs": len(several),
                 "scores": {score: stated(values) for score, values in ends.items()},
                 **{name: stated([row[name] for row in several]) for name in PLAIN},
-                "bytes": stated([total_bytes(row) for row in several]),
+                "bytes": {part: stated([one[part] for one in sent]) for part in PARTS},
+                "multiply_adds": {part: stated([one[part] for one in work]) for part in PARTS},
                 "cpu_s": stated([row["spent"]["cpu_s"] for row in several]),
             }
         )
     return found
-
-
-def total_bytes(row: Row) -> int:
-    """Of all that was sent in the run, by whomever."""
-    sent = row["bytes"]
-    return int(sent["hub_sent"] + sent["nodes_sent"] + sent["across"])
 
 
 def words(found: Mapping[str, float] | None, form: str = ".3g") -> str:
