@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from matplotlib.axes import Axes
-from matplotlib.ticker import NullFormatter, ScalarFormatter
+from matplotlib.ticker import LogFormatter
 
 from sim.experiments.intervals import median_interval
 from sim.experiments.playing import Row
@@ -19,7 +19,7 @@ from sim.report.palette import BLUE, GREEN, INK, MUTED, ORANGE, PURPLE, SKY, VER
 COLOURS = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, INK)
 STYLES = ("solid", "dashed", "dotted")
 TEXTURES = {"solid": "plain", "dashed": "striped", "dotted": "dotted"}
-HEIGHT = 320  # of a panel, points
+HEIGHT = 270  # of a panel, points
 PANELS_ABREAST = 3
 PANEL_GAP = 64
 NARROW_LEFT = 64
@@ -70,8 +70,8 @@ def _strokes(labels: Sequence[str]) -> tuple[Stroke, ...]:
 def _draw_panel(panel: Axes, chart: Chart, strokes: Sequence[Stroke], facts: Facts) -> None:
     if chart.log:
         panel.set_yscale("log")
-        panel.yaxis.set_major_formatter(ScalarFormatter())
-        panel.yaxis.set_minor_formatter(NullFormatter())
+        panel.yaxis.set_major_formatter(LogFormatter())
+        panel.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.5)))
     for place, stroke in enumerate(strokes):
         rows = with_labels(facts.rows, {chart.lines: stroke.name} if chart.lines else {})
         if chart.kind == "curve":
