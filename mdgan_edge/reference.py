@@ -1,4 +1,4 @@
-"""The paper's Algorithm 1 in one process, straight from its text: what hub and nodes must equal, bit for bit.
+"""The paper's Algorithm 1 and its competitors in one process, straight from the text: what all else must equal.
 
 It shares only networks, losses and stream_seed with the rest. What both sides must agree on:
 
@@ -20,11 +20,19 @@ It shares only networks, losses and stream_seed with the rest. What both sides m
 - Swaps come from outside, as pairs of nodes: which pairs form is chance of the network, and no stream gives it. Those
   of version t happen before the first task of t, one after the other. Parameters and buffers change places. Adam's
   moments and steps go along ("travel"), stay with the node ("stay") or begin at zero at both ("reset").
+- FL-GAN: every node starts from common w, seeded as above, and common theta, seeded stream_seed(seed, "discriminator").
+  A round: each node makes ceil(m_n E / b) iterations, or as many as are left of the run; then the server's parameters
+  and float buffers are the mean of the nodes', weighted with m_n / sum m, summed in float64 in rank order and rounded;
+  all go on from there, each with its own Adam states and integer buffers. Iteration i of a node (0-based count over all
+  rounds) generates X_g, then X_d, with latents from stream_seed(seed, "local", n, i, j), j = 0 for X_g and 1 for X_d;
+  L steps on LD and one on LG; X_r and torch's stream as for task i. The run is as long as the iterations of an average
+  node: the mean of theirs in a round, weighted alike.
 - One torch thread (torch.set_num_threads(1), by the caller): sums over threads differ in their last bits.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -38,6 +46,8 @@ from mdgan_edge.messages import NodeId
 from mdgan_edge.settings import Settings, TrainingSettings, batches_count
 from mdgan_edge.streams import stream_seed
 
+_ROUNDING = 1e-9  # of counts that are sums of fractions
+
 Shard = tuple[Tensor, Tensor | None]  # x float32 (m, C, H, W) in [-1, 1], y int64 (m,)
 Batch = tuple[Tensor, Tensor | None]  # x float32 (b, C, H, W), y int64 (b,)
 SeedAt = Callable[[int], int]  # version -> seed of a latent batch
@@ -50,6 +60,15 @@ class ReferenceResult:
     generator: dict[str, Tensor]
     discriminators: dict[NodeId, dict[str, Tensor]]
     losses: list[tuple[float, float]]
+
+
+@dataclass(frozen=True, slots=True)
+class FederatedResult:
+    """Where the server's networks ended (state dicts), and after how many rounds."""
+
+    generator: dict[str, Tensor]
+    discriminator: dict[str, Tensor]
+    rounds: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +128,28 @@ def standalone(
             optimizer.step()
         losses.append(_mean_losses([judge]))
     return _result(generator, [judge], losses)
+
+
+def fl_gan(settings: Settings, shards: Mapping[NodeId, Shard], iterations: int) -> FederatedResult:
+    """Federated averaging of whole GANs: section 4 of docs/algorithm.md, until so many local iterations are made."""
+    seed, total = settings.training.seed, sum(len(x) for x, _ in shards.values())
+    clients = [_Client(settings, node, shards[node]) for node in sorted(shards)]
+    share = {client.id: len(shards[client.id][0]) / total for client in clients}
+    generator = build_generator(settings.model, stream_seed(seed, "generator"))
+    discriminator = build_discriminator(settings.model, stream_seed(seed, "discriminator"))
+    done, rounds = 0.0, 0
+    while done < iterations - _ROUNDING:
+        left, made = math.ceil(iterations - done - _ROUNDING), {}
+        for client in clients:
+            made[client.id] = min(left, client.iterations_per_round)
+            client.take(generator, discriminator)
+            for _ in range(made[client.id]):
+                client.iterate()
+        _load_mean(generator, [(share[client.id], client.generator) for client in clients])
+        _load_mean(discriminator, [(share[client.id], client.discriminator) for client in clients])
+        done += made[clients[0].id] if len(set(made.values())) == 1 else sum(share[n] * made[n] for n in made)
+        rounds += 1
+    return FederatedResult(generator.state_dict(), discriminator.state_dict(), rounds)
 
 
 def merge(feedbacks: Sequence[tuple[int, Tensor]]) -> dict[int, Tensor]:
@@ -183,6 +224,47 @@ class _Node:
         rng = _stream(stream_seed(self._training.seed, "real", self.id, self._tasks))
         chosen = torch.randperm(len(x), generator=rng)[: self._training.batch_size]
         return x[chosen], None if y is None else y[chosen]
+
+
+class _Client(_Node):
+    """One node of FL-GAN: it trains a generator too."""
+
+    def __init__(self, settings: Settings, node: NodeId, shard: Shard) -> None:
+        super().__init__(settings, node, shard)
+        self._settings = settings
+        training, epochs = settings.training, settings.federated.epochs
+        self.iterations_per_round = max(1, math.ceil(len(shard[0]) * epochs / training.batch_size - _ROUNDING))
+        self.generator = build_generator(settings.model, stream_seed(training.seed, "generator"))
+        self._optimizer_g = _adam(self.generator, training.lr_generator, training)
+
+    def take(self, generator: nn.Module, discriminator: nn.Module) -> None:
+        """The server's parameters and float buffers."""
+        for own, other in ((self.generator, generator), (self.discriminator, discriminator)):
+            floats = {name: value for name, value in other.state_dict().items() if value.is_floating_point()}
+            own.load_state_dict({**own.state_dict(), **floats})
+
+    def iterate(self) -> None:
+        """L discriminator steps and a generator step."""
+        seeds = [stream_seed(self._training.seed, "local", self.id, self._tasks, j) for j in (0, 1)]
+        x_g, x_d = (_generate(self.generator, self._settings, seed) for seed in seeds)
+        with self.training_stream():
+            self.train(x_d)
+            self._optimizer_g.zero_grad()
+            torch.autograd.backward(self.loss_of(x_g), inputs=list(self.generator.parameters()))
+            self._optimizer_g.step()
+
+
+def _load_mean(module: nn.Module, weighted: Sequence[tuple[float, nn.Module]]) -> None:
+    """Its float parameters and buffers become sum of weight times theirs."""
+    states = [(weight, other.state_dict()) for weight, other in weighted]
+    mean = {}
+    for name, value in module.state_dict().items():
+        if value.is_floating_point():
+            total = torch.zeros(value.shape, dtype=torch.float64)
+            for weight, state in states:
+                total += weight * state[name].double()
+            mean[name] = total.to(value.dtype)
+    module.load_state_dict({**module.state_dict(), **mean})
 
 
 def _swap(one: _Node, other: _Node, training: TrainingSettings) -> None:

@@ -221,6 +221,31 @@ def shrink(folder: Path, as_json: bool) -> None:
     click.echo(f"again: {found.again}")
 
 
+@main.command()
+@click.option("--model", default="mlp", show_default=True, help="mlp, cnn28, cnn32, cnn or auto.")
+@click.option("--image-size", type=click.IntRange(8, 64), default=28, show_default=True, help="Height and width.")
+@click.option("--channels", type=click.Choice(["1", "3"]), default="1", show_default=True, help="1: grey, 3: colour.")
+@click.option("--classes", type=click.IntRange(0, 1000), default=10, show_default=True, help="0: unconditional.")
+@click.option("--nodes", type=click.IntRange(1, 64), default=10, show_default=True, help="N.")
+@click.option("--batch", type=click.IntRange(2, 512), default=10, show_default=True, help="b: images per batch.")
+@click.option("--samples", type=click.IntRange(1), default=6000, show_default=True, help="m: images of a node.")
+@click.option("--iterations", type=click.IntRange(1), default=50_000, show_default=True, help="I: generator updates.")
+@click.option("--discriminator-steps", type=click.IntRange(1, 100), default=1, show_default=True, help="L.")
+@click.option("--epochs", type=click.FloatRange(0, min_open=True), default=1.0, show_default=True, help="E.")
+@click.option("--no-processes", is_flag=True, help="Measure no seconds and no memory, which takes fresh processes.")
+@json_option
+def cost(as_json: bool, no_processes: bool, **asked: Any) -> None:
+    """What MD-GAN, FL-GAN and standalone cost a node and the hub: work, memory, bytes, by formula and measured."""
+    from sim.cost import as_said, lines, price
+
+    found = price(as_said(memory=not no_processes, **asked), lambda line: click.echo(line, err=True))
+    if as_json:
+        print_json(found)
+        return
+    for line in lines(found):
+        click.echo(line)
+
+
 @main.command(name="compare-modes")
 @click.argument("scenario")
 @click.option("--fidelity", type=click.Choice(["toy", "full"]), help="What trains [as the scenario says; not tokens].")

@@ -18,7 +18,7 @@ from mdgan_edge.actors import NANOS_PER_SECOND
 from mdgan_edge.wire.outbox import BULK, HEARTBEATS
 from mdgan_edge.wire.parts import PART_BYTES
 from sim.chance import draw
-from sim.federated.messages import SIGNS_OF_LIFE
+from sim.federated.messages import SMALL
 from sim.scenario.distributions import Constant, Distribution
 from sim.scenario.quantities import Duration
 from sim.scenario.values import Burst, LinkTerms
@@ -39,7 +39,7 @@ class Lane(Enum):
 
 
 _LANES: dict[type, Lane] = {
-    **dict.fromkeys((*HEARTBEATS, *SIGNS_OF_LIFE), Lane.HEARTBEAT),
+    **dict.fromkeys((*HEARTBEATS, *SMALL), Lane.HEARTBEAT),
     **dict.fromkeys(BULK, Lane.BULK),
 }
 
@@ -156,8 +156,9 @@ class Way:
         self._settle()
 
     def reset(self) -> None:
-        """A new connection: what comes on it waits for nothing on the old one."""
+        """A new connection: what comes on it waits for nothing on the old one, sent or not."""
         self.last_at = 0
+        self.line.free_at = self.line.bulk_free_at = 0
         self.afloat.clear()
 
     def lay(self, number: int, terms: LinkTerms) -> None:

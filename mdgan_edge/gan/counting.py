@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
 from mdgan_edge.costs import Network, Pair
 from mdgan_edge.gan.models import build_discriminator, build_generator
@@ -61,3 +66,30 @@ def multiply_adds(layer: nn.Module, given: Tensor, out: Tensor) -> int:
             return layer.weight.numel() * given.shape[2] * given.shape[3]
         case _:
             raise AssertionError(layer)
+
+
+def measured_multiply_adds(work: Callable[[], Any]) -> int:
+    """Of everything that `work` does, forward and backward, by the FLOPs torch knows of: 2 are one multiply-add."""
+    with _Counter() as counter:
+        work()
+    flops: int = counter.flops
+    assert flops % 2 == 0
+    return flops // 2
+
+
+class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Sees every operation. FlopCounterMode follows modules too, and fails with autograd.grad."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.flops = 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        given = kwargs or {}
+        out = func(*args, **given)
+        count = flop_registry.get(func._overloadpacket)
+        if count is not None:
+            self.flops += int(count(*args, **given, out_val=out))
+        return out

@@ -14,7 +14,7 @@ import numpy as np
 from broker.jobs import Checkpointed
 from mdgan_edge.actors import Drain, Effect, Event, Finish, JobDone, Nanos, Note, Received, Run, Send, Tick
 from mdgan_edge.errors import ExitCode
-from mdgan_edge.messages import NodeId, Tensor
+from mdgan_edge.messages import NodeId, Session, Tensor
 from mdgan_edge.service import JOBS_MAX
 from mdgan_edge.settings import Settings
 from sim.federated.alone import AloneCore
@@ -86,6 +86,7 @@ class FederatedChecks:
         self._alive: set[NodeId] = set()
         self._seen: set[str] = set()
         self._came: dict[NodeId, list[Update]] = {}  # the updates of each client in the open round
+        self._sessions: dict[NodeId, Session] = {}  # as the server's own messages say
         self._number = 0  # of that round, or of updates on one machine
         self._opened_at: int | None = None
         self._averaging: Average | None = None
@@ -116,6 +117,7 @@ class FederatedChecks:
         self.sometimes["hub_restarted"] += world.epoch > 1
         self.sometimes["resumed"] += self._kept > 0
         self._came, self._number, self._opened_at, self._averaging = {}, _version(world), None, None
+        self._sessions.clear()
         if self._number != self._kept:
             what = f"it started at {self._number}, the last checkpoint is of {self._kept}"
             self._violated(world, "version_by_one", "hub", what)
@@ -205,6 +207,8 @@ class FederatedChecks:
             case Enter():
                 self._left.discard(node)
             case Update(number) if number == self._number and math.isfinite(message.numbers.norm):
+                if self._sessions.get(node) != event.header.session:
+                    return
                 self._came.setdefault(node, []).append(message)
             case Leave():
                 self._seen.add("goodbye")
@@ -214,6 +218,8 @@ class FederatedChecks:
 
     def _sent(self, world: World, send: Send) -> None:
         message: Any = send.message
+        if send.header.session:
+            self._sessions[send.to.node] = send.header.session
         if isinstance(message, Round):
             if send.to.node in self._left:
                 self._violated(world, "no_work_after_leave", send.to.node, f"round {message.round} goes there")
@@ -286,6 +292,7 @@ class FederatedChecks:
 
     def _noted(self, world: World, note: Note) -> None:
         if note.what == "member":
+            self._sessions.pop(NodeId(note.facts["node"]), None)
             self.sometimes["died" if note.facts["state"] == "dead" else "left"] += 1
             self._liveness.noted(world, note)
         elif note.what == "round":

@@ -22,6 +22,7 @@ from mdgan_edge.actors import (
     Nanos,
     Note,
     Received,
+    Reconnect,
     Run,
     Send,
     nanos,
@@ -160,7 +161,7 @@ class ClientCore:
     def _lose_session(self, now: Nanos) -> list[Effect]:
         self._forget()
         self.phase, self._speak_at = Phase.ENTERING, now
-        return [Note("session_lost", "the server knows it no more")]
+        return [Note("session_lost", "the server knows it no more"), Reconnect()]
 
     def _forget(self) -> None:
         self.round = self._next = self._answer = self._again_at = None

@@ -87,7 +87,7 @@ TYPES: Mapping[int, type[Any]] = {  # none of these numbers means anything in th
     136: LeaveAck,
 }
 FEDERATED = Vocabulary(TYPES)
-SIGNS_OF_LIFE = (Pulse, Echo)
+SMALL = (Enter, Stranger, Taken, Pulse, Echo, Leave, LeaveAck)  # these pass between the parts of the large ones
 
 WORDS: Mapping[type, Callable[[Any], str]] = {  # for the trace
     Enter: lambda one: f"ENTER {one.incarnation}",
