@@ -180,9 +180,10 @@ def test_an_experiment_that_is_none_of_ours_names_the_near_miss() -> None:
 def test_every_cell_of_a_shipped_experiment_can_be_planned_and_says_whether_it_swaps(name: str, budget: Any) -> None:
     found = experiment(find_experiment(name), budget=budget)
     plans = [plan_cell(cell) for cell in found.cells]
+    keys = {key_of(conditions_of(plan, cell)) for plan, cell in zip(plans, found.cells, strict=True)}
     assert found.about
     assert all("training.swap" in plan.explicit for plan in plans)
-    assert len({key_of(conditions_of(plan)) for plan in plans}) == len(plans)
+    assert len(keys) == len(plans)
 
 
 # --- what is played ---------------------------------------------------------------------------------------------------
@@ -245,7 +246,8 @@ def test_a_cell_that_fails_is_written_down_and_the_rest_goes_on(small: Path) -> 
 
 
 def test_a_result_holds_until_a_condition_changes_and_new_ones_must_be_as_by_default(small: Path) -> None:
-    now = conditions_of(plan_cell(experiment(small).cells[0]))
+    cell = experiment(small).cells[0]
+    now = conditions_of(plan_cell(cell), cell)
     without = {name: value for name, value in now.items() if name != "training.ema"}
     assert holds(now, now)
     assert not holds({**now, "training.ema": 0.5}, now)
@@ -259,7 +261,7 @@ def test_the_conditions_of_a_run_hold_what_its_images_are(tmp_path: Path, small:
         file = tmp_path / f"{text.decode()}.npz"
         file.write_bytes(text)
         cell: Cell = experiment(small, fidelity="full", swarm__data=f"npz:{file}").cells[0]
-        return conditions_of(plan_cell(cell))["images"]
+        return conditions_of(plan_cell(cell), cell)["images"]
 
     assert images(b"a") != images(b"b")
     assert images(b"a") == images(b"a")
@@ -270,8 +272,8 @@ def test_the_conditions_of_a_run_hold_what_its_images_are(tmp_path: Path, small:
 
 def row(end: list[float], seed: int = 0, at: list[float] | None = None) -> Row:
     curve = {"updates": at or list(range(len(end))), "quality": end}
-    figures = {"updates": 9, "virtual_s": 1.0, "spent": {"cpu_s": 1.0}}
-    sent = {"hub_sent": 3, "nodes_sent": 2, "across": 1}
+    figures = {"updates": 9, "virtual_s": 1.0, "nodes": 2, "multiply_adds": None, "spent": {"cpu_s": 1.0}}
+    sent = {"hub_sent": 3, "hub_received": 1, "nodes_sent": 2, "nodes_received": 3, "across": 1}
     return {"cell": {"a": "x"}, "seed": seed, "curve": curve, "bytes": sent, **figures}
 
 
@@ -283,7 +285,7 @@ def test_the_end_is_the_median_of_the_last_three_evaluations() -> None:
 def test_a_group_says_the_median_over_its_seeds_and_an_empty_one_says_so() -> None:
     found = groups({"a": ["x", "y"]}, ["quality"], [row([1.0]), row([3.0], 1), row([2.0], 2)])
     assert found[0]["scores"]["quality"]["median"] == 2.0
-    assert (found[0]["bytes"]["median"], found[0]["runs"], found[1]["runs"]) == (6, 3, 0)
+    assert (found[0]["bytes"]["total"]["median"], found[0]["runs"], found[1]["runs"]) == (6, 3, 0)
     assert found[1]["scores"]["quality"] is None
 
 

@@ -35,12 +35,14 @@ def plan_cell(cell: Cell) -> Plan:
     return plan_run(cell.scenario, cell.seed, None, cell.assignments, cell.text)
 
 
-def conditions_of(plan: Plan) -> dict[str, Any]:
+def conditions_of(plan: Plan, cell: Cell) -> dict[str, Any]:
     """By dotted name: the compiled scenario, all settings, the content of the data. Raises DataError."""
     whole = {**_flat(_asked(plan.scenario), ""), **flatten(plan.settings)}
     nothing = {name for name, default in _defaults().items() if default is None}
     found = {"revision": REVISION} | {n: value for n, value in whole.items() if value is not None or n not in nothing}
-    if plan.scenario.fidelity == "full":
+    if cell.priced is not None:
+        found |= {"priced.images": cell.priced.images, "priced.processes": cell.priced.processes}
+    elif plan.scenario.fidelity == "full":
         found |= {"images": digest_of(plan.settings.swarm.data), "real": digest_of(plan.settings.hub.data)}
     return found
 

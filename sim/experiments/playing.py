@@ -18,7 +18,7 @@ from mdgan_edge.journal import plain
 from mdgan_edge.messages import NodeId
 from mdgan_edge.rundir import RunDirectory
 from sim.experiments.conditions import conditions_of, key_of, plan_cell
-from sim.experiments.values import Cell
+from sim.experiments.values import Cell, Priced
 from sim.play import Played, play, report
 from sim.world import World
 
@@ -38,7 +38,7 @@ def play_cell(cell: Cell) -> Row:
     with _ALONE:
         cpu, wall, load = time.process_time(), time.perf_counter(), os.getloadavg()[0]
         try:
-            row |= _played(cell)
+            row |= _played(cell) if cell.priced is None else _priced(cell, cell.priced)
         except OperatorError as error:
             row |= {"failed": str(error)}
         except Exception as error:  # noqa: BLE001  (whatever a run raises is its result; the other cells go on)
@@ -52,7 +52,7 @@ def play_cell(cell: Cell) -> Row:
 
 def _played(cell: Cell) -> Row:
     plan = plan_cell(cell)
-    conditions = conditions_of(plan)
+    conditions = conditions_of(plan, cell)
     curve = Curve()
     with tempfile.TemporaryDirectory(prefix="mdgan-") as folder:
         run = RunDirectory.create(Path(folder) / "run", "cell", cell.seed) if plan.scenario.fidelity == "full" else None
@@ -60,6 +60,26 @@ def _played(cell: Cell) -> Row:
         samples = None if run is None else _samples(run.generator)
     row = {"key": key_of(conditions), "conditions": conditions, "failed": _failure(played)}
     return row | _figures(played) | {"curve": curve.columns(), "samples": samples}
+
+
+def _priced(cell: Cell, priced: Priced) -> Row:
+    from mdgan_edge.gan.models import resolve
+    from sim.cost import Wanted, price
+
+    plan = plan_cell(cell)
+    conditions, training = conditions_of(plan, cell), plan.settings.training
+    wanted = Wanted(
+        model=resolve(plan.settings.model),
+        nodes=plan.scenario.nodes,
+        batch=training.batch_size,
+        samples=priced.images // plan.scenario.nodes,
+        iterations=training.steps,
+        steps=training.discriminator_steps,
+        epochs=1.0 if training.swap == "off" else training.swap,
+        memory=priced.processes,
+    )
+    found = price(wanted, lambda _: None)
+    return {"key": key_of(conditions), "conditions": conditions, "failed": None, "price": found}
 
 
 def _failure(played: Played) -> str | None:

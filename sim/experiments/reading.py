@@ -24,6 +24,7 @@ from sim.experiments.values import (
     Chart,
     Experiment,
     ExperimentFile,
+    Priced,
 )
 from sim.scenario.reading import find_scenario_file, scenario_from
 from sim.scenario.values import Scenario
@@ -67,7 +68,10 @@ def read_experiment(
     axes, base, settings = _assigned(axes, base, assignments)
     chosen = tuple(range(share.seeds or file.seeds) if seeds is None else seeds)
     name = file.name or path.stem
-    cells = tuple(_cells(name, base, axes, chosen, settings, origin, path.parent))
+    priced = None if file.cost is None else Priced(file.cost.images, share.processes)
+    if priced is None and not file.scores:
+        raise ConfigurationError(f"{origin}: scores: name at least one, such as fid_classifier")
+    cells = tuple(_cells(name, base, axes, chosen, settings, priced, origin, path.parent))
     found = Experiment(
         name,
         " ".join(file.about.split()),
@@ -76,7 +80,6 @@ def read_experiment(
         chosen,
         cells,
         tuple(file.chart),
-        file.cost,
     )
     _check_charts(found, origin)
     return found
@@ -276,6 +279,7 @@ def _cells(
     axes: Sequence[Axis],
     seeds: Sequence[int],
     settings: Mapping[str, object],
+    priced: Priced | None,
     origin: str,
     folder: Path,
 ) -> Iterator[Cell]:
@@ -296,7 +300,7 @@ def _cells(
         scenarios.append((named, scenario))
     for seed in seeds:
         for named, scenario in scenarios:
-            yield Cell(named, seed, scenario, settings)
+            yield Cell(named, seed, scenario, settings, priced)
 
 
 def _check_charts(experiment: Experiment, origin: str) -> None:

@@ -116,7 +116,7 @@ def sweep(
 
 def play_experiment(experiment: Experiment, folder: Path, means: Means, told: Told, more: Mapping[str, Any]) -> Outcome:
     """Play the cells of this shard that have no row that still holds. All are planned first: mistakes show at once."""
-    cells = [(cell, conditions_of(plan_cell(cell))) for cell in experiment.cells]
+    cells = [(cell, conditions_of(plan_cell(cell), cell)) for cell in experiment.cells]
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -140,15 +140,18 @@ def _play(experiment: Experiment, cells: Sequence[Cell], means: Means, results: 
     for count, row in enumerate(means.play(cells), start=1):
         results.append({"experiment": experiment.name, **row})
         left = (time.monotonic() - began) / count * (len(cells) - count)
-        told(f"{count}/{len(cells)} {_line(row, experiment.scores[0])}; {left / 60:.1f} min left")
+        told(f"{count}/{len(cells)} {_line(row, experiment.scores)}; {left / 60:.1f} min left")
         if row.get("failed") is not None:
             yield row
 
 
-def _line(row: Row, score: str) -> str:
+def _line(row: Row, scores: Sequence[str]) -> str:
     cell = ", ".join([*row["cell"].values(), f"seed {row['seed']}"])
     if row.get("failed") is not None:
         return f"{cell}: FAILED: {row['failed']}"
+    if "price" in row:
+        return f"{cell}: priced, {row['spent']['cpu_s']:.0f} CPU s"
+    score = scores[0]
     end = end_of(row, score)
     shown = "none" if end is None else f"{end:.3g}"
     return f"{cell}: {score} {shown}, {row['updates']:.0f} updates, {row['spent']['cpu_s']:.0f} CPU s"
@@ -175,7 +178,7 @@ def _describe(
         "axes": {axis: list(labels) for axis, labels in experiment.axes.items()},
         "seeds": list(experiment.seeds),
         "charts": [msgspec.to_builtins(chart) for chart in experiment.charts],
-        "cost": experiment.cost,
+        "priced": experiment.priced,
         "cells": [
             {"cell": dict(cell.labels), "seed": cell.seed, "key": key}
             for (cell, _), key in zip(cells, keys, strict=True)
@@ -211,21 +214,31 @@ def found_json(outcome: Outcome) -> dict[str, Any]:
         "played": outcome.played,
         "missing": outcome.missing,
         "failed": [{"cell": row["cell"], "seed": row["seed"], "why": row["failed"]} for row in outcome.failed],
-        "groups": groups(experiment.axes, experiment.scores, outcome.rows),
+        "groups": [] if experiment.priced else groups(experiment.axes, experiment.scores, outcome.rows),
+        "prices": [{"cell": row["cell"], **row["price"]} for row in outcome.rows if "price" in row],
     }
 
 
 def summary_lines(outcome: Outcome) -> list[str]:
     """For a terminal."""
     experiment = outcome.experiment
-    score, seeds = experiment.scores[0], len(experiment.seeds)
-    head = f"{experiment.name}: {score} at the end, median of {seeds} seed{'' if seeds == 1 else 's'} (interval)"
-    lines = [head]
-    lines += [
-        f"  {', '.join(one['cell'].values()):32} {words(one['scores'][score])}"
-        for one in groups(experiment.axes, experiment.scores, outcome.rows)
-    ]
+    lines = _priced_lines(outcome) if experiment.priced else _score_lines(outcome)
     if outcome.missing:
         total = len(experiment.cells)
         lines.append(f"{outcome.missing} of {total} cells have no result yet; the same command goes on")
     return [*lines, f"results: {Results(outcome.folder).path}", f"page:    mdgan-sim report {outcome.folder}"]
+
+
+def _score_lines(outcome: Outcome) -> list[str]:
+    experiment = outcome.experiment
+    score, seeds = experiment.scores[0], len(experiment.seeds)
+    found = groups(experiment.axes, experiment.scores, outcome.rows)
+    head = f"{experiment.name}: {score} at the end, median of {seeds} seed{'' if seeds == 1 else 's'} (interval)"
+    return [head, *(f"  {', '.join(one['cell'].values()):32} {words(one['scores'][score])}" for one in found)]
+
+
+def _priced_lines(outcome: Outcome) -> list[str]:
+    head = f"{outcome.experiment.name}: multiply-adds of FL-GAN / MD-GAN on a node; all bytes of MD-GAN / FL-GAN"
+    found = [(", ".join(row["cell"].values()), row["price"]) for row in outcome.rows]
+    ratios = [(cell, one["ratio"]["measured"], one["totals"]["mdgan_to_flgan"]) for cell, one in found]
+    return [head, *(f"  {cell:32} {work:8.2f} {sent:8.2f}" for cell, work, sent in ratios)]

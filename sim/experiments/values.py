@@ -32,12 +32,19 @@ class Chart(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     log: bool = False  # a logarithmic scale of the score
 
 
+class Cost(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Of an experiment that asks what training costs, as `mdgan-sim cost` does."""
+
+    images: Annotated[int, msgspec.Meta(ge=1)]  # that all nodes together hold
+
+
 class Budget(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What is different when there is little time, or much."""
 
     seeds: Count | None = None
     scenario: dict[str, Any] = {}
     axes: dict[str, list[Any]] = {}  # only these values of an axis
+    processes: bool = True  # of a cost: measure seconds and memory too, in fresh processes
 
 
 class ExperimentFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -45,9 +52,9 @@ class ExperimentFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
     name: str = ""  # without it, the name of the file
     about: str = ""
-    scores: Annotated[list[str], msgspec.Meta(min_length=1)]  # those in the tables; the first is the one that counts
+    scores: list[str] = []  # those in the tables; the first is the one that counts
     seeds: Count = 3
-    cost: bool = False  # the page has the tables of computation, memory and bytes
+    cost: Cost | None = None  # cells are priced, not played
     scenario: dict[str, Any]  # a scenario's tables; `from` names one to begin with
     axes: Annotated[dict[str, Any], msgspec.Meta(min_length=1)]
     budget: dict[BudgetName, Budget] = {}
@@ -63,6 +70,14 @@ class Axis:
 
 
 @dataclass(frozen=True, slots=True)
+class Priced:
+    """How a cell is priced: images that all nodes together hold, and whether fresh processes are measured too."""
+
+    images: int
+    processes: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Cell:
     """One run: a value of each axis, and a seed. `assignments` are settings that go before those of the scenario."""
 
@@ -70,6 +85,7 @@ class Cell:
     seed: int
     scenario: Scenario
     assignments: Mapping[str, object] = field(default_factory=dict)
+    priced: Priced | None = None  # not played, but priced
 
     @property
     def text(self) -> str:
@@ -88,4 +104,8 @@ class Experiment:
     seeds: tuple[int, ...]
     cells: tuple[Cell, ...]
     charts: tuple[Chart, ...] = ()
-    cost: bool = False
+
+    @property
+    def priced(self) -> bool:
+        """Whether its cells are priced, and not played."""
+        return any(cell.priced is not None for cell in self.cells)

@@ -14,6 +14,7 @@ import msgspec
 
 from mdgan_edge.errors import DataError
 from mdgan_edge.rundir import write_atomic
+from sim.cost import SAID, WAYS
 from sim.experiments.playing import Row
 from sim.experiments.results import Results, identity
 from sim.experiments.running import EXPERIMENT_FILE
@@ -83,13 +84,18 @@ def read_sweep(folder: Path) -> SweepReadings:
 def sample_rows(read: SweepReadings) -> list[tuple[str, bytes]]:
     """(what it is, PNG) of the first seed of each combination of values."""
     found = []
-    for group in groups(read.experiment["axes"], read.experiment["scores"], read.rows):
+    for group in _groups(read):
         several = [row for row in with_labels(read.rows, group["cell"]) if row.get("samples")]
         if several:
             first = min(several, key=lambda row: row["seed"])
             title = f"{', '.join(first['cell'].values())} (seed {first['seed']})"
             found.append((title, base64.b64decode(first["samples"])))
     return found
+
+
+def _groups(read: SweepReadings) -> list[dict[str, Any]]:
+    experiment = read.experiment
+    return [] if experiment["priced"] else groups(experiment["axes"], experiment["scores"], read.rows)
 
 
 def _png(figure: Any) -> bytes:
@@ -109,7 +115,10 @@ def _shown(read: SweepReadings, figures: Sequence[Any], samples: bytes | None) -
         "colours": COLOURS,
         "experiment": experiment,
         "figures": figures,
-        "groups": groups(experiment["axes"], experiment["scores"], rows),
+        "groups": _groups(read),
+        "prices": [(", ".join(row["cell"].values()), row["price"]) for row in rows if "price" in row],
+        "roles": SAID,
+        "ways": WAYS,
         "words": words,
         "better": {score: "lower" if score in LOWER_IS_BETTER else "higher" for score in experiment["scores"]},
         "count": len(rows),
