@@ -127,14 +127,14 @@ def _refuse_to_look_beyond(look_at: int | None, scenario: Scenario) -> None:
 def summary_lines(found: dict[str, Any], run: RunDirectory) -> list[str]:
     """How it ended, for people."""
     verdicts = list(found["invariants"].values())
-    merged = found["feedback"]["merged"]
+    merged = f"{found['feedback']['merged']} {'feedbacks' if found['method'] == 'mdgan' else 'updates'} merged"
     speed = f"{found['events']:,} events in {found['wall_s']:.1f} s"
     counted = (
         f"{verdicts.count(True)} hold, {verdicts.count(False)} violated, {verdicts.count(None)} not to be seen here"
     )
     ended = f"{found['outcome']} at version {found['version']} after {found['virtual_s']:g} virtual seconds"
     return [
-        f"{found['scenario']}, seed {found['seed']}: {ended}; {merged} feedbacks merged",
+        f"{found['scenario']}, seed {found['seed']}: {ended}; {merged}",
         *_interruption_lines(found),
         *(f"  {name}: {value:.3f}" for name, value in sorted(found["scores"].items()) if value is not None),
         f"invariants: {counted}",

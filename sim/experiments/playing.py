@@ -6,17 +6,17 @@ import base64
 import os
 import tempfile
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from threading import Lock
 from typing import Any
 
 from broker.member import PRESENT
-from mdgan_edge.actors import Measure, Note
+from mdgan_edge.actors import Measure
 from mdgan_edge.errors import OperatorError
 from mdgan_edge.journal import plain
 from mdgan_edge.messages import NodeId
 from mdgan_edge.rundir import RunDirectory
+from sim.curves import Curves
 from sim.experiments.conditions import conditions_of, key_of, plan_cell
 from sim.experiments.values import Cell, Priced
 from sim.play import Played, play, report
@@ -25,7 +25,6 @@ from sim.world import World
 SAMPLES = 20  # images of a row's picture: two of each of ten classes
 SAMPLES_SEED = 0
 REPLAY = "the command that made it"
-NOT_SCORES = frozenset({"who", "version", "updates"})
 
 _ALONE = Lock()  # torch has one global stream of chance, so a process plays one cell at a time
 
@@ -53,7 +52,7 @@ def play_cell(cell: Cell) -> Row:
 def _played(cell: Cell) -> Row:
     plan = plan_cell(cell)
     conditions = conditions_of(plan, cell)
-    curve = Curve()
+    curve = Watched()
     with tempfile.TemporaryDirectory(prefix="mdgan-") as folder:
         run = RunDirectory.create(Path(folder) / "run", "cell", cell.seed) if plan.scenario.fidelity == "full" else None
         played = play(plan, curve, run=run, begun=curve.begin)
@@ -129,35 +128,36 @@ def _samples(generator: Path) -> str | None:
     return base64.b64encode(grid_png(images.numpy(), columns=SAMPLES // 2, scale=1)).decode()
 
 
-class Curve:
-    """A Recorder that keeps every evaluation: when, after how many updates, how many nodes were gone, all scores."""
+class Watched(Curves):
+    """Every evaluation, and how many nodes were gone at each."""
 
     def __init__(self) -> None:
+        super().__init__()
         self._world: World | None = None
-        self._points: list[Mapping[str, Any]] = []
+        self._gone: list[int] = []
 
     def begin(self, world: World) -> None:
         """The world that is about to be played."""
         self._world = world
 
-    def note(self, now: int, who: NodeId, note: Note) -> None: ...
-
-    def measure(self, now: int, who: NodeId, measure: Measure) -> None:  # noqa: ARG002
-        if measure.what == "evaluated":
-            values = measure.values
-            scores = {name: value for name, value in values.items() if name not in NOT_SCORES}
-            updates = values.get("updates", values["version"])
-            self._points.append({"updates": updates, "virtual_s": now / 1e9, "gone": self._gone()} | scores)
+    def measure(self, now: int, who: NodeId, measure: Measure) -> None:
+        """See Curves."""
+        super().measure(now, who, measure)
+        self._gone += [self._gone_now()] * (len(self.points) - len(self._gone))
 
     def columns(self) -> dict[str, list[Any]]:
         """By name; null where an evaluation did not have it."""
-        names = dict.fromkeys(name for point in self._points for name in point)
-        return {name: [point.get(name) for point in self._points] for name in names}
+        names = dict.fromkeys(name for point in self.points for name in point["scores"])
+        return {
+            "updates": [point["updates"] for point in self.points],
+            "virtual_s": [point["at_s"] for point in self.points],
+            "gone": self._gone,
+            **{name: [point["scores"].get(name) for point in self.points] for name in names},
+        }
 
-    def _gone(self) -> int:
+    def _gone_now(self) -> int:
         """How many machines that the scenario began with have no process now."""
         world = self._world
-        if world is None:
-            return 0
+        assert world is not None
         first = list(world.machines.values())[: world.scenario.nodes]
         return sum(machine.process is None for machine in first)

@@ -8,8 +8,8 @@ from mdgan_edge.actors import Core
 from mdgan_edge.messages import Epoch, Incarnation
 from sim.federated.alone import AloneCore
 from sim.federated.client import ClientCore, ClientFacts
-from sim.federated.messages import FEDERATED
 from sim.federated.server import ServerCore, ServerFacts
+from sim.federated.wire import FEDERATED
 
 if TYPE_CHECKING:
     from sim.machine import Machine

@@ -24,18 +24,13 @@ from sim.federated.liveness import Liveness
 from sim.federated.messages import Enter, Leave, Round, Update
 from sim.federated.server import ServerCore
 from sim.invariants.common import conserved, woken
-from sim.invariants.names import INVARIANTS, Found, Violation
+from sim.invariants.names import INVARIANTS, OF_FLGAN, Found, Violation
 from sim.scenario.values import Scenario
 
 if TYPE_CHECKING:
     from sim.machine import Machine
     from sim.world import World
 
-OWN: Mapping[str, str] = {
-    "mean_as_accounted": "an average takes what clients sent for this round, weighed by m_n over the sum of theirs",
-    "mean_exact": "the averaged numbers are the weighted mean of the numbers that came",
-    "round_not_held_up": "a round with enough answers closes within its timeout, whoever is dead or slow",
-}
 SHOWN_BY: Mapping[str, str] = {  # what must have happened at least once before one can be said to hold
     "applied_once": "average",
     "version_by_one": "stepped",
@@ -101,7 +96,7 @@ class FederatedChecks:
         shown = {name for name, by in SHOWN_BY.items() if by in self._seen} | self._liveness.looked_at
         if self._cut_short:
             shown.discard("bytes_conserved")
-        names = [*INVARIANTS, *OWN]
+        names = [*INVARIANTS, *OF_FLGAN]
         return {name: False if name in false else True if name in shown else None for name in names}
 
     # --- what the world tells -------------------------------------------------------------------------------------

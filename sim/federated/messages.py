@@ -1,4 +1,4 @@
-"""What FL-GAN's server and clients say to each other. No hub or node of the protocol takes any of it.
+"""What FL-GAN's server and clients say to each other; pure values. No hub or node of the protocol takes any of it.
 
 The numbers of a message are all parameters and float buffers of generator and discriminator in one row.
 """
@@ -11,7 +11,6 @@ from typing import Any, Literal
 import msgspec
 
 from mdgan_edge.messages import Incarnation, Tensor
-from mdgan_edge.wire.codec import Vocabulary
 
 Verdict = Literal["averaged", "late", "duplicate", "malformed"]
 
@@ -75,18 +74,6 @@ class LeaveAck(msgspec.Struct, frozen=True, gc=False):
     """Either: the answer to LEAVE."""
 
 
-TYPES: Mapping[int, type[Any]] = {  # none of these numbers means anything in the protocol
-    128: Enter,
-    129: Stranger,
-    130: Round,
-    131: Update,
-    132: Taken,
-    133: Pulse,
-    134: Echo,
-    135: Leave,
-    136: LeaveAck,
-}
-FEDERATED = Vocabulary(TYPES)
 SMALL = (Enter, Stranger, Taken, Pulse, Echo, Leave, LeaveAck)  # these pass between the parts of the large ones
 
 WORDS: Mapping[type, Callable[[Any], str]] = {  # for the trace

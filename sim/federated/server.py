@@ -183,7 +183,8 @@ class ServerCore:
             self.answers[client.node] = update
         else:
             self.verdicts[verdict] += 1
-            client.refused[verdict] += verdict != "duplicate"
+            if verdict != "duplicate":
+                client.refused[verdict] += 1
         if verdict in ("averaged", "malformed") and update.round == self.round:
             client.heard_round, self._changed = update.round, True
         told = self._say(client, Taken(update.round, verdict))

@@ -61,6 +61,11 @@ SHOWN_BY: Mapping[str, str] = {  # what must have happened at least once before 
     "no_busy_wait": "tick",
     "no_crash": "event",
 }
+OF_FLGAN: Mapping[str, str] = {  # beside those of INVARIANTS that mean something for it
+    "mean_as_accounted": "an average takes what clients sent for this round, weighed by m_n over the sum of theirs",
+    "mean_exact": "the averaged numbers are the weighted mean of the numbers that came",
+    "round_not_held_up": "a round with enough answers closes within its timeout, whoever is dead or slow",
+}
 AT_THE_END = frozenset(name for name, says in INVARIANTS.items() if says.startswith("at the end"))
 
 SOMETIMES: tuple[str, ...] = (

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from mdgan_edge.errors import ConfigurationError
 from mdgan_edge.rundir import write_atomic
-from sim.invariants.names import INVARIANTS
+from sim.invariants.names import INVARIANTS, OF_FLGAN
 from sim.report.palette import COLOURS
 from sim.report.reading import Readings, read_run
 from sim.report.recorded import LowShare, RunFile
@@ -31,6 +31,12 @@ OUTCOMES = {
     "stopped": "stopped: the scenario's time was over",
     "failed": "failed",
 }
+VERSIONS = {
+    "mdgan": "A version is one step of the generator.",
+    "flgan": "FL-GAN: a version is one round, after which the server has averaged.",
+    "standalone": "Standalone: a version is one step of the generator, on one machine.",
+}
+SENTENCES = {**INVARIANTS, **OF_FLGAN}
 VERDICTS = {True: "holds", False: "violated", None: "unknown"}
 
 
@@ -118,7 +124,8 @@ def _facts(readings: Readings) -> dict[str, Any]:
         "low_shares": [(one, _low_share(one)) for one in readings.low_shares],
         "verdicts": verdicts,
         "counts": {word: words.count(word) for word in VERDICTS.values()},
-        "sentences": INVARIANTS,
+        "sentences": SENTENCES,
+        "version_is": VERSIONS[run.method],
         "sometimes": sorted(run.sometimes.items(), key=lambda one: (one[1] == 0, one[0])),
         "last_scores": sorted((name, score) for name, score in run.scores.items() if score is not None),
         "drawings": drawings,
@@ -185,7 +192,7 @@ def _verdicts(run: RunFile) -> list[Verdict]:
     """Violated ones first, then what could not be seen."""
     judged = run.invariants
     order = sorted(judged, key=lambda name: (judged[name] is not False, judged[name] is not None))
-    return [Verdict(name, INVARIANTS.get(name, ""), VERDICTS[judged[name]]) for name in order]
+    return [Verdict(name, SENTENCES.get(name, ""), VERDICTS[judged[name]]) for name in order]
 
 
 def _diagram(readings: Readings) -> Diagram | None:

@@ -137,7 +137,7 @@ class _Metrics:
 
     def _scores(self, at_s: float, values: dict[str, Any]) -> None:
         for name, value in values.items():
-            if name in ("t", "version") or not isinstance(value, int | float) or not math.isfinite(value):
+            if name in ("t", "version", "updates") or not isinstance(value, int | float) or not math.isfinite(value):
                 continue
             if name in self.scores or len(self.scores) < SCORES_MAX:
                 self.scores.setdefault(name, self._curves())[self._epoch(at_s)].add(at_s, value)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 
 
@@ -63,6 +65,7 @@ class RunFile(_Read, frozen=True):
     missed: list[str]
     violations: list[Violated]
     replay: str
+    method: Literal["mdgan", "flgan", "standalone"] = "mdgan"
     interrupted_at_s: float | None = None  # before its time was over, by somebody
 
 
