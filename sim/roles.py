@@ -6,11 +6,11 @@ Run as a module it does a role's step again and again in a fresh process and pri
 from __future__ import annotations
 
 import json
-import resource
 import statistics
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -18,6 +18,7 @@ import torch
 from msgspec.structs import replace
 
 from broker.greeting import node_terms
+from mdgan_edge.errors import ConfigurationError
 from mdgan_edge.gan.discriminator import DiscriminatorState
 from mdgan_edge.gan.generator import GeneratorState, JudgedBatch, NodeFeedback
 from mdgan_edge.gan.local import LocalGan, floats_of
@@ -30,6 +31,7 @@ from sim.federated.rules import ONLY, hub_latents, local_latents
 from sim.fresh import tell_operator
 
 ROLES = ("mdgan-node", "mdgan-hub", "flgan-client", "flgan-server", "standalone")
+STATUS = Path("/proc/self/status")
 KILO = 1024
 WARM_UP, REPEATS = 3, 15
 
@@ -112,7 +114,7 @@ def _server(settings: Settings) -> Step:
 def main(role: str, settings: Settings) -> None:
     """Measure and print."""
     _warm_torch()
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = _memory("VmRSS")
     step = step_of(role, settings)
     for _ in range(WARM_UP):
         step()
@@ -121,9 +123,16 @@ def main(role: str, settings: Settings) -> None:
         began = time.process_time()
         step()
         seconds.append(time.process_time() - began)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     found = {"cpu_s": statistics.median(seconds), "fastest_cpu_s": min(seconds), "slowest_cpu_s": max(seconds)}
-    print(json.dumps(found | {"bare_bytes": before * KILO, "peak_bytes": peak * KILO}))
+    print(json.dumps(found | {"bare_bytes": before, "peak_bytes": _memory("VmHWM")}))
+
+
+def _memory(field: str) -> int:
+    """Resident bytes of this process, now (VmRSS) or at most so far (VmHWM); ru_maxrss may be the parent's."""
+    if not STATUS.exists():
+        raise ConfigurationError(f"memory is read from {STATUS}, which this system has not: leave it out, --no-processes")
+    (line,) = (line for line in STATUS.read_text(encoding="utf-8").splitlines() if line.startswith(f"{field}:"))
+    return KILO * int(line.split()[1])
 
 
 def _warm_torch() -> None:
