@@ -41,7 +41,8 @@ setup(
     package_data={
         "mdgan_edge": ["py.typed"],
         "mdgan_edge.data": ["digits.npz", "DIGITS.md"],
-        "sim.report": ["page.html.j2"],
+        "sim.experiments": ["shipped/*.toml"],
+        "sim.report": ["*.j2"],
         "sim.scenario": ["shipped/*.toml"],
     },
     install_requires=[
@@ -57,6 +58,9 @@ setup(
         "torch>=2.6",
     ],
     extras_require={
+        "dask": [
+            "distributed>=2024.8",
+        ],
         "dev": [
             "hypothesis>=6.100",
             "import-linter>=2.1",

@@ -296,6 +296,87 @@ def compare_modes(scenario: str, jobs: int, out: Path | None, as_json: bool, **a
         click.echo(line)
 
 
+@main.command()
+@click.argument("experiment")
+@click.option(
+    "--set",
+    "assignments",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="A key of the scenario or of any setting; a,b: an axis.",
+)
+@click.option("--seeds", metavar="N|A-B", help="How many seeds, or which [as the experiment says].")
+@click.option(
+    "--budget", type=click.Choice(["ci", "full"]), default="ci", show_default=True, help="How much is played."
+)
+@click.option("--jobs", type=click.IntRange(1, 256), default=1, show_default=True, help="Runs side by side.")
+@click.option("--shard", default="0/1", show_default=True, metavar="I/N", help="Play only part I (from 0) of N.")
+@click.option("--dask", metavar="ADDRESS", help="Play on the workers of this Dask scheduler.")
+@click.option("--out", type=click.Path(path_type=Path), help="Where results go [runs/EXPERIMENT-BUDGET].")
+@json_option
+def sweep(
+    experiment: str,
+    assignments: tuple[str, ...],
+    seeds: str | None,
+    budget: Any,
+    jobs: int,
+    shard: str,
+    dask: str | None,
+    out: Path | None,
+    as_json: bool,
+) -> None:
+    """Play every cell of EXPERIMENT, one of ours or a file, and keep each result in results.jsonl.
+
+    What is there already and still holds is not played again, so the same command goes on after a crash.
+    """
+    from sim.experiments import running
+
+    means = running.Means(jobs, running.Shard.parse(shard), dask)
+    pairs, chosen = parse_assignments(assignments), running.seeds_of(seeds)
+    found = running.sweep(experiment, budget, chosen, pairs, out, means, lambda line: click.echo(line, err=True))
+    if as_json:
+        print_json(running.found_json(found))
+    else:
+        for line in running.summary_lines(found):
+            click.echo(line)
+    found.refuse_if_failed()
+
+
+@main.command()
+@click.option("--data", default="digits", show_default=True, help="The images: digits, npz:FILE and the like.")
+@click.option("--seeds", metavar="N|A-B", help="How many seeds, or which [3].")
+@click.option("--jobs", type=click.IntRange(1, 256), default=2, show_default=True, help="Runs side by side.")
+@click.option("--out", type=click.Path(path_type=Path), help="Where table, picture and page go [runs/compare].")
+@click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="As for `mdgan-sim sweep`.")
+@json_option
+def compare(
+    data: str, seeds: str | None, jobs: int, out: Path | None, assignments: tuple[str, ...], as_json: bool
+) -> None:
+    """MD-GAN, FL-GAN and standalone on the same data and budget: what each learns, and what it costs whom."""
+    from sim.experiments import comparing
+    from sim.experiments.running import seeds_of
+
+    folder, pairs = out or Path("runs") / "compare", {"swarm.data": data, **parse_assignments(assignments)}
+    found, outcome = comparing.compare(pairs, seeds_of(seeds), folder, jobs, lambda line: click.echo(line, err=True))
+    if as_json:
+        print_json(found)
+    else:
+        for line in comparing.summary_lines(found, folder):
+            click.echo(line)
+    outcome.refuse_if_failed()
+
+
+@main.command()
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@json_option
+def report(folder: Path, as_json: bool) -> None:
+    """Draw report.html of DIR, a virtual run or a sweep: one file that opens from disk."""
+    from sim.report.drawing import draw_report
+
+    path = draw_report(folder)
+    print_json({"report": str(path)}) if as_json else click.echo(f"report:     {path}")
+
+
 @main.group(cls=Command)
 def bench() -> None:
     """Measure how fast things are here."""

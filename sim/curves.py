@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from typing import Any
 
 from mdgan_edge.actors import Measure, Note
@@ -27,20 +26,6 @@ class Curves:
         values = measure.values
         scores = {name: value for name, value in values.items() if name not in NOT_SCORES}
         self.points.append({"at_s": now / 1e9, "updates": values.get("updates", values["version"]), "scores": scores})
-
-    def of(self, score: str) -> tuple[tuple[float, float], ...]:
-        """One score over virtual time (s), where there is one."""
-        named = ((one["at_s"], one["scores"].get(score)) for one in self.points)
-        return tuple((at_s, float(value)) for at_s, value in named if value is not None)
-
-    def finals(self, last: int) -> dict[str, float]:
-        """Of every score the median of so many last evaluations."""
-        several = [one["scores"] for one in self.points[-last:]]
-        return {
-            name: statistics.median(scores[name] for scores in several if scores.get(name) is not None)
-            for name, value in (several[-1] if several else {}).items()
-            if isinstance(value, (int, float))
-        }
 
 
 def play_with_curve(plan: Plan, run: Any = None, replay: str = "") -> dict[str, Any]:

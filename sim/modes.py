@@ -1,22 +1,24 @@
 """Synchronous, block and drop under one scenario: the same seeds, so the same weather, and what that does to learning.
 
-A cell is (mode, seed): one virtual run. Figures are medians over seeds with an interval that assumes no distribution.
+It is an experiment with one axis, `mode`; here is what is asked of it, and what its rows say about times to a target.
 """
 
 from __future__ import annotations
 
-import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from multiprocessing import get_context
+from pathlib import Path
 from typing import Any
 
-from mdgan_edge.errors import ConfigurationError, SelfCheckFailed
-from mdgan_edge.messages import NodeId
-from sim.curves import Curves
-from sim.play import plan_run, play
+from msgspec.structs import replace
+
+from mdgan_edge.errors import ConfigurationError
+from sim.experiments.intervals import stated
+from sim.experiments.playing import Row
+from sim.experiments.running import Means, play_experiment
+from sim.experiments.summary import FIGURES, LOWER_IS_BETTER, end_of, points_of
+from sim.experiments.values import Cell, Experiment
 from sim.scenario.values import Fidelity, Scenario
 
 MODES: Mapping[str, Mapping[str, object]] = {
@@ -24,12 +26,12 @@ MODES: Mapping[str, Mapping[str, object]] = {
     "async-block": {"mode": "async", "training.staleness_policy": "block"},
     "async-drop": {"mode": "async", "training.staleness_policy": "drop"},
 }
+AXIS = "mode"
 BASELINE, BLOCK = "sync", "async-block"
-LOWER_IS_BETTER = frozenset({"sliced_wasserstein", "fid_classifier", "kid", "label_total_variation"})
 DEFAULT_TARGETS = {"quality": 0.7, "fid_classifier": 10.0}
 DEFAULT_SCORE: Mapping[Fidelity, str] = {"toy": "quality", "full": "fid_classifier"}
-CONFIDENCE = 0.95
-FINAL_EVALUATIONS = 3  # as in run.json: a single one is noisy
+
+Curve = Sequence[tuple[float, float]]  # (virtual time in s, score)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,49 +44,9 @@ class Target:
     def met(self, value: float) -> bool:
         return value <= self.value if self.score in LOWER_IS_BETTER else value >= self.value
 
-
-@dataclass(frozen=True, slots=True)
-class Cell:
-    """One run: its scores over virtual time (s), and what it came to."""
-
-    mode: str
-    seed: int
-    curve: tuple[tuple[float, float], ...]
-    versions: int
-    merged: Mapping[NodeId, int]  # feedbacks, by node that was there at the end
-    weights: Mapping[NodeId, float]  # what they weighed: the sum of the node's parts of every step
-    cpu_s: float
-    finals: Mapping[str, float]  # of every score the median of the last evaluations
-
-    def reached(self, target: Target) -> float | None:
-        """The first time at which the target was met, s; None if it never was."""
-        return next((at for at, value in self.curve if target.met(value)), None)
-
-
-@dataclass(frozen=True, slots=True)
-class Interval:
-    """A median, and between which of the values it lies with this probability."""
-
-    median: float
-    low: float
-    high: float
-    coverage: float
-
-
-def median_interval(values: Sequence[float]) -> Interval:
-    """Between order statistics: the narrowest pair that covers the median with CONFIDENCE, else lowest and highest.
-
-    P(x_(r) <= median <= x_(n+1-r)) = 1 - 2 P(Bin(n, 1/2) < r), Conover, Practical Nonparametric Statistics, 3.2.
-    """
-    ordered, n = sorted(values), len(values)
-    rank = 1
-    while rank < (n + 1) // 2 and _coverage(n, rank + 1) >= CONFIDENCE:
-        rank += 1
-    return Interval(statistics.median(ordered), ordered[rank - 1], ordered[n - rank], _coverage(n, rank))
-
-
-def _coverage(n: int, rank: int) -> float:
-    return 1.0 - 2.0 * float(sum(math.comb(n, k) for k in range(rank))) / 2.0**n
+    def reached(self, curve: Curve) -> float | None:
+        """The first time at which a curve met it, s; None if it never did."""
+        return next((at for at, value in curve if self.met(value)), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,12 +54,25 @@ class Wanted:
     """What is compared."""
 
     scenario: Scenario
-    fidelity: Fidelity
     seeds: tuple[int, ...]
     target: Target
     assignments: Mapping[str, object]
     modes: Mapping[str, Mapping[str, object]]
     smooth: int
+
+    def curve(self, row: Row) -> Curve:
+        """The score of a run over virtual time."""
+        return smoothed(points_of(row, self.target.score, "virtual_s"), self.smooth)
+
+    def experiment(self) -> Experiment:
+        """Every mode with every seed, in the order of seeds."""
+        cells = [
+            Cell({AXIS: mode}, seed, self.scenario, {**self.assignments, **settings})
+            for seed in self.seeds
+            for mode, settings in self.modes.items()
+        ]
+        name, axes = f"modes-{self.scenario.name}", {AXIS: tuple(self.modes)}
+        return Experiment(name, self.scenario.about, (self.target.score,), axes, self.seeds, tuple(cells))
 
 
 def wanted(
@@ -130,7 +105,8 @@ def wanted(
     if len(more) < len(beside) or more.keys() & MODES.keys():
         raise ConfigurationError("--beside: two modes of one name; give each one of its own")
     played = {**{name: MODES[name] for name in MODES if not modes or name in modes}, **more}
-    return Wanted(scenario, chosen, tuple(range(seeds)), Target(name, value), assignments, played, smooth)
+    scene = replace(scenario, fidelity=chosen)
+    return Wanted(scene, tuple(range(seeds)), Target(name, value), assignments, played, smooth)
 
 
 def mode_beside(text: str) -> tuple[str, Mapping[str, object]]:
@@ -142,7 +118,7 @@ def mode_beside(text: str) -> tuple[str, Mapping[str, object]]:
     return name, {"mode": "async", **{key.strip(): value.strip() for key, _, value in pairs}}
 
 
-def smoothed(curve: Sequence[tuple[float, float]], smooth: int) -> tuple[tuple[float, float], ...]:
+def smoothed(curve: Curve, smooth: int) -> tuple[tuple[float, float], ...]:
     """Each score as the median of itself and those before it, `smooth` in all; so many less one have none."""
     scores = [score for _, score in curve]
     return tuple(
@@ -150,115 +126,76 @@ def smoothed(curve: Sequence[tuple[float, float]], smooth: int) -> tuple[tuple[f
     )
 
 
-def play_cell(asked: Wanted, mode: str, seed: int) -> Cell:
-    """One run. Raises SelfCheckFailed if an invariant is violated."""
-    recorder = Curves()
-    plan = plan_run(asked.scenario, seed, asked.fidelity, {**asked.assignments, **asked.modes[mode]})
-    played = play(plan, recorder)
-    for violation in played.checks.violations:
-        raise SelfCheckFailed(f"{mode}, seed {seed}: {violation.invariant} is violated: {violation.what}")
-    core = played.world.last_hub_core
-    assert core is not None
-    there = [member for member in core.members if member.present]
-    merged = {member.node: member.tally.merged for member in there}
-    weights = {member.node: member.tally.weight for member in there}
-    curve, version = smoothed(recorder.of(asked.target.score), asked.smooth), core.training.version
-    return Cell(mode, seed, curve, version, merged, weights, played.cpu_s, recorder.finals(FINAL_EVALUATIONS))
+def play_all(asked: Wanted, folder: Path, jobs: int, told: Callable[[str], None]) -> Sequence[Row]:
+    """The rows, in the order of seeds; those that lie in the folder already are not played again.
 
-
-def play_all(asked: Wanted, jobs: int, told: Callable[[str], None]) -> list[Cell]:
-    """Every mode with every seed, `jobs` at a time, in the order of seeds."""
-    cells = [(mode, seed) for seed in asked.seeds for mode in asked.modes]
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        futures = [pool.submit(play_cell, asked, mode, seed) for mode, seed in cells]
-        found = []
-        for future in futures:
-            cell = future.result()
-            told(_line(cell, asked.target))
-            found.append(cell)
-    if not any(cell.curve for cell in found):
+    Raises SelfCheckFailed if an invariant is violated, Failed if a run cannot be played.
+    """
+    outcome = play_experiment(asked.experiment(), folder, Means(jobs), told, {})
+    outcome.refuse_if_failed()
+    if not any(points_of(row, asked.target.score, "virtual_s") for row in outcome.rows):
         raise ConfigurationError(f"no run has a score {asked.target.score!r}: is it one of this fidelity's?")
-    return found
+    return outcome.rows
 
 
-def _line(cell: Cell, target: Target) -> str:
-    at = cell.reached(target)
-    when = "never" if at is None else f"after {at:.0f} s"
-    return f"seed {cell.seed} {cell.mode}: {target.score} {target.value:g} {when}; {cell.versions} versions"
-
-
-def summary(asked: Wanted, cells: Sequence[Cell]) -> dict[str, Any]:
-    """What the runs say, as compare.json has it; times in virtual seconds."""
+def summary(asked: Wanted, rows: Sequence[Row]) -> dict[str, Any]:
+    """What the runs say, as modes.json has it; times in virtual seconds."""
     target = asked.target
-    by_mode = {mode: {cell.seed: cell for cell in cells if cell.mode == mode} for mode in asked.modes}
+    by_mode = {mode: {row["seed"]: row for row in rows if row["cell"][AXIS] == mode} for mode in asked.modes}
     return {
         "scenario": asked.scenario.name,
-        "fidelity": asked.fidelity,
+        "fidelity": asked.scenario.fidelity,
         "seeds": list(asked.seeds),
         "virtual_s": int(asked.scenario.duration) / 1e9,
         "settings": dict(asked.assignments),
         "target": {"score": target.score, "value": target.value, "lower_is_better": target.score in LOWER_IS_BETTER},
-        "modes": {mode: _of_mode(several.values(), target) for mode, several in by_mode.items()},
+        "modes": {mode: _of_mode(asked, list(several.values())) for mode, several in by_mode.items()},
         "settings_of_modes": {mode: dict(settings) for mode, settings in asked.modes.items()},
         "smooth": asked.smooth,
-        "against_sync": _against(by_mode, BASELINE, target),
-        "against_block": {mode: one for mode, one in _against(by_mode, BLOCK, target).items() if mode not in MODES},
+        "against_sync": _against(asked, by_mode, BASELINE),
+        "against_block": {mode: one for mode, one in _against(asked, by_mode, BLOCK).items() if mode not in MODES},
         "cells": [
-            {"mode": cell.mode, "seed": cell.seed, "reached_s": cell.reached(target), "versions": cell.versions}
-            | {
-                "merged": dict(cell.merged),
-                "weights": dict(cell.weights),
-                "curve": [list(point) for point in cell.curve],
-                "cpu_s": cell.cpu_s,
-                "finals": dict(cell.finals),
-            }
-            for cell in cells
+            {"mode": row["cell"][AXIS], "seed": row["seed"], "reached_s": target.reached(asked.curve(row))}
+            | {name: row[name] for name in ("versions", "merged", "weights")}
+            | {"curve": [list(point) for point in asked.curve(row)], "finals": _ends(row)}
+            | {"cpu_s": row["spent"]["cpu_s"]}
+            for row in rows
         ],
     }
 
 
-def _of_mode(cells: Any, target: Target) -> dict[str, Any]:
-    several = list(cells)
-    reached = [at for cell in several if (at := cell.reached(target)) is not None]
-    finals = [cell.curve[-1][1] for cell in several if cell.curve]
-    names = sorted({name for cell in several for name in cell.finals})
+def _of_mode(asked: Wanted, rows: Sequence[Row]) -> dict[str, Any]:
+    curves, ends = [asked.curve(row) for row in rows], [_ends(row) for row in rows]
+    reached = [at for curve in curves if (at := asked.target.reached(curve)) is not None]
+    names = sorted({name for end in ends for name in end})
     return {
         "reached": len(reached),
-        "reached_s": _stated(reached),
-        "final": _stated(finals),
-        "scores": {name: _stated([cell.finals[name] for cell in several if name in cell.finals]) for name in names},
-        "versions": _stated([cell.versions for cell in several]),
-        "least_share": _stated([_least(cell.merged) for cell in several]),
-        "least_weighted_share": _stated([_least(cell.weights) for cell in several]),
+        "reached_s": stated(reached),
+        "final": stated([curve[-1][1] for curve in curves if curve]),
+        "scores": {name: stated([end[name] for end in ends if name in end]) for name in names},
+        "versions": stated([row["versions"] for row in rows]),
+        "least_share": stated([_least(row["merged"]) for row in rows]),
+        "least_weighted_share": stated([_least(row["weights"]) for row in rows]),
     }
 
 
-def _least(given: Mapping[NodeId, float]) -> float:
+def _ends(row: Row) -> dict[str, float]:
+    """Every score at the end."""
+    return {name: end for name in row["curve"] if name not in FIGURES and (end := end_of(row, name)) is not None}
+
+
+def _least(given: Mapping[str, float]) -> float:
     """What the node with the least gave, as a part of its fair share."""
     total = sum(given.values())
     return min(given.values()) * len(given) / total if total else 0.0
 
 
-def _against(by_mode: Mapping[str, Mapping[int, Cell]], base: str, target: Target) -> dict[str, Any]:
-    return {mode: _ratios(by_mode, mode, base, target) for mode in by_mode if mode != base and base in by_mode}
+def _against(asked: Wanted, by_mode: Mapping[str, Mapping[int, Row]], base: str) -> dict[str, Any]:
+    return {mode: _ratios(asked, by_mode[mode], by_mode[base]) for mode in by_mode if mode != base and base in by_mode}
 
 
-def _ratios(by_mode: Mapping[str, Mapping[int, Cell]], mode: str, base: str, target: Target) -> dict[str, Any]:
+def _ratios(asked: Wanted, own: Mapping[int, Row], base: Mapping[int, Row]) -> dict[str, Any]:
     """Times to the target against those of `base` with the same seed, of the seeds with which both got there."""
-    pairs = [(by_mode[mode][seed].reached(target), cell.reached(target)) for seed, cell in by_mode[base].items()]
-    ratios = [own / other for own, other in pairs if own is not None and other is not None]
-    return {"pairs": len(ratios), "time": _stated(ratios)}
-
-
-def _stated(values: Sequence[float]) -> dict[str, float] | None:
-    if not values:
-        return None
-    found = median_interval(values)
-    return {
-        "median": found.median,
-        "low": found.low,
-        "high": found.high,
-        "coverage": found.coverage,
-        "least": min(values),
-        "most": max(values),
-    }
+    times = [[asked.target.reached(asked.curve(rows[seed])) for rows in (own, base)] for seed in base]
+    ratios = [mine / other for mine, other in times if mine is not None and other is not None]
+    return {"pairs": len(ratios), "time": stated(ratios)}

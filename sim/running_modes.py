@@ -44,7 +44,7 @@ def compare_modes(
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DataError(f"cannot make {folder}: {error.strerror or error}") from error
-    found = summary(asked, play_all(asked, jobs, told))
+    found = summary(asked, play_all(asked, folder, jobs, told))
     write_json(folder / JSON_FILE, found)
     draw_modes(found, str(folder / PICTURE_FILE))
     return found, folder

@@ -12,7 +12,8 @@ from msgspec.structs import replace
 
 from mdgan_edge.errors import ConfigurationError, ExitCode
 from sim.cli import main
-from sim.modes import MODES, Cell, Target, median_interval, play_cell, smoothed, summary, wanted
+from sim.experiments.playing import Row, play_cell
+from sim.modes import MODES, Target, smoothed, summary, wanted
 from sim.scenario.distributions import Lognormal
 from sim.scenario.quantities import Duration
 from sim.scenario.reading import find_scenario
@@ -34,14 +35,12 @@ def asked(**more: Any) -> Any:
     return wanted(small(), **{**given, **more})
 
 
-@pytest.mark.parametrize(("n", "ranks", "coverage"), [(10, (2, 9), 0.978), (6, (1, 6), 0.969), (3, (1, 3), 0.75)])
-def test_the_interval_of_a_median_lies_between_order_statistics_and_says_what_it_covers(
-    n: int, ranks: tuple[int, int], coverage: float
-) -> None:
-    found = median_interval([float(rank) for rank in range(n, 0, -1)])
-    assert (found.low, found.high) == ranks
-    assert found.coverage == pytest.approx(coverage, abs=1e-3)
-    assert found.median == (n + 1) / 2
+def row(mode: str, seed: int, points: list[tuple[float, float]]) -> Row:
+    curve = {"virtual_s": [at for at, _ in points], "quality": [value for _, value in points]}
+    curve |= {"modes": [8.0] * len(points), "gone": [0] * len(points)}
+    merged, weights = {ALICE: 3, BOB: 1}, {ALICE: 6.0, BOB: 6.0}
+    figures = {"versions": 10, "merged": merged, "weights": weights, "spent": {"cpu_s": 0.0}}
+    return {"cell": {"mode": mode}, "seed": seed, "curve": curve, **figures}
 
 
 def test_of_some_scores_more_is_better_and_of_others_less() -> None:
@@ -50,29 +49,30 @@ def test_of_some_scores_more_is_better_and_of_others_less() -> None:
 
 
 def test_the_target_is_reached_at_the_first_score_that_meets_it() -> None:
-    cell = Cell("sync", 0, ((1.0, 0.2), (2.0, 0.7), (3.0, 0.5), (4.0, 0.9)), 4, {}, {}, 0.0, {})
-    assert cell.reached(Target("quality", 0.7)) == 2.0
-    assert cell.reached(Target("quality", 0.95)) is None
+    curve = ((1.0, 0.2), (2.0, 0.7), (3.0, 0.5), (4.0, 0.9))
+    assert Target("quality", 0.7).reached(curve) == 2.0
+    assert Target("quality", 0.95).reached(curve) is None
 
 
 def test_every_mode_is_played_in_the_same_weather_and_asynchrony_makes_more_versions() -> None:
-    cells = {mode: play_cell(asked(), mode, 0) for mode in MODES}
-    assert cells["async-block"].versions > 1.5 * cells["sync"].versions
-    assert all(cell.curve and len(cell.merged) == 3 for cell in cells.values())
-    assert all(cell.finals.keys() >= {"quality", "modes", "sliced_wasserstein"} for cell in cells.values())
+    first = {cell.labels["mode"]: play_cell(cell) for cell in asked().experiment().cells[: len(MODES)]}
+    assert first.keys() == MODES.keys()
+    assert first["async-block"]["versions"] > 1.5 * first["sync"]["versions"]
+    assert all(run["curve"]["quality"] and len(run["merged"]) == 3 for run in first.values())
 
 
 def test_times_are_compared_seed_by_seed_and_a_seed_that_never_got_there_is_left_out() -> None:
-    def cell(mode: str, seed: int, at: float | None) -> Cell:
-        curve = ((1.0, 0.0),) if at is None else ((1.0, 0.0), (at, 1.0))
-        return Cell(mode, seed, curve, 10, {ALICE: 3, BOB: 1}, {ALICE: 6.0, BOB: 6.0}, 0.0, {"modes": 8.0})
-
     times = {"sync": (8.0, 10.0), "async-block": (4.0, 4.0), "async-drop": (2.0, None)}
-    cells = [cell(mode, seed, at) for mode, pair in times.items() for seed, at in enumerate(pair)]
-    found = summary(asked(), cells)
+    runs = [
+        row(mode, seed, [(1.0, 0.0)] if at is None else [(1.0, 0.0), (at, 1.0)])
+        for mode, pair in times.items()
+        for seed, at in enumerate(pair)
+    ]
+    found = summary(asked(), runs)
     assert found["against_sync"]["async-block"]["time"]["median"] == pytest.approx(0.45)
     assert (found["against_sync"]["async-drop"]["pairs"], found["modes"]["async-drop"]["reached"]) == (1, 1)
     assert found["modes"]["sync"]["least_share"]["median"] == 0.5  # one of four, and two would have been fair
+    assert found["modes"]["sync"]["scores"].keys() == {"quality", "modes"}
     assert found["modes"]["sync"]["scores"]["modes"]["median"] == 8.0
     assert found["modes"]["sync"]["least_weighted_share"]["median"] == 1.0
 
@@ -88,8 +88,7 @@ def test_a_mode_of_ones_own_is_played_asynchronously_with_its_settings_and_held_
     own = "rate-fair:training.rate_fair=true,training.staleness_max=4"
     wish = asked(modes=("async-block",), beside=(own,), assignments={"hub.evaluate_every": "2"})
     assert list(wish.modes) == ["async-block", "rate-fair"]
-    cells = [play_cell(wish, mode, seed) for mode in wish.modes for seed in wish.seeds]
-    found = summary(wish, cells)
+    found = summary(wish, [play_cell(cell) for cell in wish.experiment().cells])
     assert found["settings_of_modes"]["rate-fair"] == {
         "mode": "async",
         "training.rate_fair": "true",

@@ -69,14 +69,15 @@ def write_report(folder: Path) -> Path:
     Raises ConfigurationError if matplotlib or jinja2 is not installed, DataError if the directory is not such a run's
     or cannot be written to.
     """
-    jinja2 = _jinja2()
+    jinja2 = jinja2_or_refuse()
     text = _render(jinja2, read_run(folder))
     path = folder / REPORT_FILE
     write_atomic(path, text.encode())
     return path
 
 
-def _jinja2() -> ModuleType:
+def jinja2_or_refuse() -> ModuleType:
+    """The module. Raises ConfigurationError if it or matplotlib is not installed."""
     try:
         import jinja2
         import matplotlib.figure  # noqa: F401  (the charts need it)
@@ -85,16 +86,21 @@ def _jinja2() -> ModuleType:
     return jinja2
 
 
-def _render(jinja2: ModuleType, readings: Readings) -> str:
-    environment = jinja2.Environment(
+def environment(jinja2: ModuleType) -> Any:
+    """Of our templates: what they show is escaped, and what they are not given is an error."""
+    made = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.filters["bytes"] = bytes_text
-    return str(environment.get_template(TEMPLATE).render(_facts(readings)))
+    made.filters["bytes"] = bytes_text
+    return made
+
+
+def _render(jinja2: ModuleType, readings: Readings) -> str:
+    return str(environment(jinja2).get_template(TEMPLATE).render(_facts(readings)))
 
 
 def _facts(readings: Readings) -> dict[str, Any]:

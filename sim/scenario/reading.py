@@ -34,10 +34,15 @@ def shipped() -> list[str]:
 
 def find_scenario(name: str) -> Scenario:
     """One of ours by its name, or a file."""
+    return read_scenario(find_scenario_file(name))
+
+
+def find_scenario_file(name: str) -> Path:
+    """The file of one of ours by its name, or the file of that name."""
     if name in shipped():
-        return read_scenario(SHIPPED / f"{name}.toml")
+        return SHIPPED / f"{name}.toml"
     if Path(name).exists():
-        return read_scenario(Path(name))
+        return Path(name)
     advice = near_miss(name, shipped(), "`mdgan-sim scenarios` lists those there are")
     raise ConfigurationError(f"{name!r} is neither a file nor a scenario: {advice}")
 
@@ -59,6 +64,11 @@ def parse_scenario(text: str, origin: str, folder: Path = Path()) -> Scenario:
         tables = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigurationError(f"{origin} is not valid TOML: {_one_line(error)}") from error
+    return scenario_from(tables, origin, folder)
+
+
+def scenario_from(tables: Mapping[str, Any], origin: str, folder: Path = Path()) -> Scenario:
+    """The same of tables that are read already."""
     settings = _settings(tables, origin)
     rest = {key: value for key, value in tables.items() if key not in SECTIONS and key != "mode"}
     if "settings" in rest:

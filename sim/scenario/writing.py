@@ -21,15 +21,20 @@ def dump_scenario(scenario: Scenario) -> str:
     return tomli_w.dumps(tables)
 
 
-def _table(struct: msgspec.Struct) -> dict[str, Any]:
+def whole_table(scenario: Scenario) -> dict[str, Any]:
+    """Every value as a file would say it, those that are as by default too."""
+    return _table(scenario, whole=True)
+
+
+def _table(struct: msgspec.Struct, whole: bool = False) -> dict[str, Any]:
     table: dict[str, Any] = {}
     tag = struct.__struct_config__.tag
     if tag is not None:
         table["kind"] = tag
     for field in msgspec.structs.fields(type(struct)):
         value = getattr(struct, field.name)
-        if value is not None and (field.required or value != _default(field)):
-            table[field.encode_name] = _plain(value)
+        if whole or (value is not None and (field.required or value != _default(field))):
+            table[field.encode_name] = _plain(value, whole)
     return table
 
 
@@ -37,17 +42,17 @@ def _default(field: Any) -> Any:
     return field.default_factory() if field.default_factory is not msgspec.NODEFAULT else field.default
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: Any, whole: bool = False) -> Any:
     match value:
         case Duration() | Frequency() | BitRate() | ByteCount():
             return value.text()
         case Distribution():
             return value.table()
         case msgspec.Struct():
-            return _table(value)
+            return _table(value, whole)
         case tuple() | list():
-            return [_plain(one) for one in value]
+            return [_plain(one, whole) for one in value]
         case dict():
-            return {key: _plain(one) for key, one in value.items()}
+            return {key: _plain(one, whole) for key, one in value.items()}
         case _:
             return value
