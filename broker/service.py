@@ -14,6 +14,7 @@ from typing import Any, Literal
 import torch
 from msgspec.structs import replace
 
+from broker import shelf
 from broker.checkpoint_files import SavedCheckpoint, newest_checkpoint
 from broker.core import HubCore
 from broker.greeting import START, RunFacts
@@ -93,9 +94,9 @@ def run_hub(
     write_atomic(run.config, dump_toml(settings).encode())
     scorer = _scorer(settings, options, real, recorder)
     endpoint = HubEndpoint(settings.hub.bind, keys, store.lookup)
-    facts = _facts(settings, options, store, saved)
+    facts = _facts(settings, options, store, saved, run, recorder)
     core = HubCore(settings, facts, clock())
-    trainer = HubTrainer(settings, run, scorer, saved, run.checkpoints)
+    trainer = HubTrainer(settings, run, scorer, saved, run.checkpoints, run.orphans)
     status = partial(_status, core, endpoint)
     persist = partial(store.remember, facts.run_id)
     service = Service(core, trainer, endpoint, recorder, status, persist=persist)
@@ -129,8 +130,19 @@ def run_hub(
     return finish, report, run
 
 
-def _facts(settings: Settings, options: HubOptions, store: HubStore, saved: SavedCheckpoint | None) -> RunFacts:
+def _facts(
+    settings: Settings,
+    options: HubOptions,
+    store: HubStore,
+    saved: SavedCheckpoint | None,
+    run: RunDirectory,
+    recorder: FileRecorder,
+) -> RunFacts:
     run_id = saved.run_id if saved else f"{options.name}-{secrets.token_hex(4)}"
+
+    def told(trouble: str) -> None:
+        recorder.note(Note("orphan_lost", trouble, level="warning"), clock() / 1e9)
+
     return RunFacts(
         run_id=run_id,
         epoch=store.next_epoch(),
@@ -138,6 +150,7 @@ def _facts(settings: Settings, options: HubOptions, store: HubStore, saved: Save
         image_shape=(settings.model.channels, settings.model.image_size, settings.model.image_size),
         version=saved.version if saved else START,
         owners=store.owners(run_id),
+        shelf=shelf.listed(run.orphans, run_id, told),
         keys={line.node: line.public_key for line in store.list()},
     )
 

@@ -20,12 +20,19 @@ from broker.jobs import (
     Contribution,
     Evaluate,
     Evaluated,
+    Forget,
+    Forgotten,
+    Give,
+    Given,
     HubJob,
     HubResult,
+    Keep,
+    Kept,
     MakeBatches,
     Step,
     Stepped,
 )
+from broker.shelf import Shelf
 from mdgan_edge.data.grid import save_grid
 from mdgan_edge.errors import DataError
 from mdgan_edge.gan.generator import GeneratorState, JudgedBatch, NodeFeedback
@@ -43,7 +50,7 @@ GRID_ROWS = 10
 class HubTrainer:
     """Owns the generator. `run` is where files go; `scorer` may be one that can give no score.
 
-    `saved`: go on there; `checkpoints`: the folder of those to come.
+    `saved`: go on there; `checkpoints`, `orphans`: the folders of those to come.
     """
 
     def __init__(
@@ -53,6 +60,7 @@ class HubTrainer:
         scorer: Scorer | None,
         saved: SavedCheckpoint | None = None,
         checkpoints: Path | None = None,
+        orphans: Path | None = None,
     ) -> None:
         self.state = GeneratorState(settings.model, settings.training)
         if saved is not None:
@@ -61,6 +69,7 @@ class HubTrainer:
         self._run = run
         self._scorer = scorer
         self._checkpoints = checkpoints
+        self._shelf = Shelf(orphans)
 
     def do(self, job: HubJob) -> HubResult:
         """One job, whole."""
@@ -73,6 +82,13 @@ class HubTrainer:
                 return self._evaluate(job)
             case Checkpoint():
                 return self._checkpoint(job)
+            case Keep():
+                return self._keep(job)
+            case Give(swap_id, to, discriminator_id):
+                return Given(swap_id, to, discriminator_id, self._shelf.copy(job))
+            case Forget(discriminators):
+                self._shelf.forget(discriminators)
+                return Forgotten()
             case _:
                 assert_never(job)
 
@@ -106,6 +122,13 @@ class HubTrainer:
         except DataError as error:
             return Checkpointed(job.version, str(error))
         return Checkpointed(job.version, None)
+
+    def _keep(self, job: Keep) -> Kept:
+        try:
+            self._shelf.put(job)
+        except DataError as error:
+            return Kept(job.copy.swap_id, str(error))
+        return Kept(job.copy.swap_id, None)
 
     def _score(self) -> Scores:
         if self._scorer is None:

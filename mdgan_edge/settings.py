@@ -58,6 +58,7 @@ class TrainingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     swap: Positive | Literal["off"] = "off"  # E: local epochs between two swaps of discriminators
     swap_optimizer: SwapOptimizer = "travel"  # Adam's moments go along, stay with the node, or begin at zero
     swap_barrier: bool = False  # nobody trains while a node swaps
+    newcomer: Literal["copy", "fresh"] = "copy"  # a newcomer gets an orphaned discriminator or a copy, or a fresh one
     warm_up_tasks: NotNegative = 1  # a newcomer's first answers train D but are not merged
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from msgspec.structs import replace
 
+from broker import shelf
 from broker.checkpoint_files import SavedCheckpoint, newest_checkpoint
 from broker.greeting import START
 from broker.service import Real, fit_to_data
@@ -57,7 +58,7 @@ class FileDisk:
 
 @dataclass(slots=True)
 class FolderDisk:
-    """The hub's checkpoints; what they say is read anew each time."""
+    """The hub's checkpoints and its shelf; what they say is read anew each time."""
 
     folder: Path
 
@@ -71,6 +72,23 @@ class FolderDisk:
         """Of the newest."""
         saved = self.saved
         return START if saved is None else saved.version
+
+    @property
+    def orphans(self) -> FolderShelf:
+        """Discriminators of nodes that have left."""
+        return FolderShelf(self.folder.with_name("orphans"))
+
+
+@dataclass(frozen=True, slots=True)
+class FolderShelf:
+    """The hub's shelf; what lies there is read anew each time."""
+
+    folder: Path
+
+    @property
+    def listed(self) -> tuple[HeldDiscriminator, ...]:
+        """What is there."""
+        return shelf.listed(self.folder, None, lambda _: None)
 
 
 class Full:
@@ -97,7 +115,7 @@ class Full:
     def hub(self, disk: Any) -> Trainer:
         if self._real is not None and self._scorer is None:
             self._scorer = Scorer.build(*self._real, self.settings.training.seed, None)
-        return HubTrainer(self.settings, self._run, self._scorer, disk.saved, disk.folder)
+        return HubTrainer(self.settings, self._run, self._scorer, disk.saved, disk.folder, disk.orphans.folder)
 
     def disk(self) -> Any:
         self._disks += 1

@@ -95,7 +95,7 @@ class World:
         self.hub.disk = bodies.hub_disk()
         self.owners: dict[NodeId, Owner] = {}  # what the hub has made durable
         self.last_hub_core: HubCore | None = None  # of the hub that runs, or ran last
-        self._swaps = settings.training.swap != "off"
+        self._meet = settings.training.swap != "off" or settings.training.newcomer == "copy"  # nodes call each other
         self._register = {name: str(name) for name in node_names(scenario.nodes)}  # a node's key is its name
         self.hub_cuts = 0  # isolations of the hub that go on
         self.hub_back_at: int | None = None  # while the hub is down: when it starts again, if ever
@@ -166,7 +166,7 @@ class World:
     def _register_changed(self, hub: Machine, _: None) -> None:
         if hub.paused_until > self.now:
             self.push(hub.paused_until, self._register_changed, hub, None)
-        elif hub.process is not None and self._swaps:
+        elif hub.process is not None and self._meet:
             self.handle(hub, RegisterChanged(keys=dict(self._register)))
 
     def _speed(self, name: NodeId) -> float:
@@ -186,6 +186,7 @@ class World:
             image_shape=self.bodies.image_shape,
             version=self.hub.disk.version,
             owners=tuple(self.owners.values()),
+            shelf=self.hub.disk.orphans.listed,
             keys=dict(self._register),
         )
         core = HubCore(self.settings, facts, self.hub.local(self.now))
@@ -216,7 +217,7 @@ class World:
             label_max=self.settings.model.classes - 1 if self.settings.model.classes else None,
             model=None,
             death_timeout_s=self.settings.node.death_timeout_s,
-            peer_endpoint=f"tcp://{machine.name}" if self._swaps else None,
+            peer_endpoint=f"tcp://{machine.name}" if self._meet else None,
         )
         core = NodeCore(facts, machine.disk.run_id, machine.disk.held, machine.local(self.now), machine.disk.spares)
         trainer = self.bodies.node(machine.name, machine.disk)
@@ -373,7 +374,7 @@ class World:
                 if self.recorder is not None:
                     self.recorder.measure(self.now, machine.name, effect)
             case Persist(owners):
-                self.owners.update({owner.node: owner for owner in owners})
+                self.owners.update({owner.node: owner for owner in owners})  # whoever loses one gets another at once
             case Reconnect():
                 self.break_connection(machine)
                 if self.hub.process is None:

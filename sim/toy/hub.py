@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby
 from typing import assert_never
 
@@ -17,8 +17,11 @@ from broker.jobs import (
     Contribution,
     Evaluate,
     Evaluated,
+    Forget,
+    Give,
     HubJob,
     HubResult,
+    Keep,
     MakeBatches,
     Step,
     Stepped,
@@ -26,6 +29,7 @@ from broker.jobs import (
 from mdgan_edge.messages import Version
 from mdgan_edge.settings import Settings
 from mdgan_edge.streams import stream_seed
+from sim.orphans import Orphans
 from sim.toy.mixture import DIMENSIONS, Points
 from sim.toy.networks import (
     HIDDEN,
@@ -51,6 +55,7 @@ class ToyHubDisk:
     version: Version = START
     kept: tuple[Vector, Vector, Vector, Vector] | None = None
     steps: int = 0  # Adam's
+    orphans: Orphans = field(default_factory=Orphans)
 
 
 class ToyHub:
@@ -81,6 +86,8 @@ class ToyHub:
                     return self._evaluate(job)
                 case Checkpoint():
                     return self._checkpoint(job)
+                case Keep() | Give() | Forget():
+                    return self._disk.orphans.do(job)
                 case _:
                     assert_never(job)
 
