@@ -17,7 +17,7 @@ from broker.entrance import Door, Entrance
 from broker.evaluations import Evaluations
 from broker.farewell import Farewell
 from broker.greeting import RunFacts
-from broker.jobs import BatchesMade, Checkpointed, Evaluated, HubJob, Stepped
+from broker.jobs import BatchesMade, Checkpointed, Evaluated, Forgotten, Given, HubJob, Kept, Stepped
 from broker.member import Change, Member, MemberState
 from broker.membership import Membership
 from broker.ownership import Ownership
@@ -94,7 +94,8 @@ class HubCore:
         self.garbled: dict[str, int] = {}
         self.turned_away = TurnedAway()
         self.directory = Directory(facts.keys)
-        self.swaps = Swaps(self.members, self.ownership, self.directory, facts.epoch, settings.training.swap_barrier)
+        self.swaps = Swaps(settings, facts, self.members, self.ownership, self.directory, now)
+        self.shelving = self.swaps.shelving
         self.entrance = Entrance(
             settings, facts, self.members, self.ownership, self.training, self.swaps, self.verdicts
         )
@@ -154,8 +155,11 @@ class HubCore:
         if isinstance(event.message, Hello):
             return self.entrance.hello(event.sender, event.message, self._door, now)
         member = self.members.get(event.sender.node)
-        if member is None or event.header != member.header or not member.present:
+        if member is None or event.header != member.header:
             return self._no_session(event)
+        if not member.present:
+            left = self.shelving.received(member, event.message)
+            return self._no_session(event) if left is None else left
         if now < member.quarantined_until and not isinstance(event.message, Ping | Bye | ByeAck):
             self.verdicts[Verdict.MALFORMED] += isinstance(event.message, Feedback)  # no answer, but a verdict
             return []
@@ -177,12 +181,12 @@ class HubCore:
             case Refuse(task_id, reason):
                 return self._refused(member, task_id, reason, now)
             case _ if isinstance(message, PeerMessage):
-                return self.swaps.relay(member, message)
+                return self.swaps.relay(member, message, self.training.version, now)
             case _ if isinstance(message, SwapReport):
                 return self.swaps.received(member, message, self.training.version, now)
             case Bye(reason):
                 change = self.members.end(member, MemberState.LEFT, reason)
-                return [*_noted(change), self._send(member, ByeAck())]
+                return [*_noted(change), *self.shelving.bye(member, self.phase is Phase.TRAINING, now)]
             case ByeAck():
                 return _noted(self.members.end(member, MemberState.LEFT, "said goodbye"))
             case Error(code, text):
@@ -273,6 +277,12 @@ class HubCore:
                 return [Measure("evaluated", {"version": version, **scores}), *lost, *ceased]
             case Checkpointed():
                 return self.checkpoints.done(result)
+            case Kept():
+                return self.shelving.kept(result)
+            case Given():
+                return self.swaps.adoptions.given(result)
+            case Forgotten():
+                return self.shelving.forgotten()
             case _:
                 raise AssertionError(f"not a result of a hub's job: {result!r}")
 
@@ -331,7 +341,7 @@ class HubCore:
         self._sweep_at = Nanos(now + nanos(SWEEP_S))
         self.training.look_at_all()
         behind = self.training.shares.behind(self.members)
-        swaps = self.swaps.sweep(now)
+        swaps = [*self.swaps.sweep(self.training.version, now), *self.shelving.sweep(now)]
         return [*(change.note() for change in changes), *swaps, *(low_share(member, part) for member, part in behind)]
 
     def _step(self, now: Nanos) -> list[Effect]:

@@ -20,11 +20,16 @@ class Directory:
 
     def introduce(self, asker: Member, others: Sequence[Member]) -> list[Effect]:
         """Let the others expect the one that asked, then tell it where they are."""
-        reachable = [one for one in others if self._can_be_called(one, asker)]
-        known = {one.node: Neighbour(one.node, self.keys[one.node], one.peer_endpoint) for one in reachable}
-        peers = Peers(tuple(known.get(one.node, Neighbour(one.node)) for one in others))
-        expect = [Send(one.peer, Expect(asker.node, self.keys[asker.node]), one.header) for one in reachable]
-        return [*expect, Send(asker.peer, peers, asker.header)]
+        met = [self.meet(asker, one) for one in others]
+        peers = Peers(tuple(neighbour for _, neighbour in met))
+        return [*(send for expect, _ in met for send in expect), Send(asker.peer, peers, asker.header)]
+
+    def meet(self, asker: Member, other: Member) -> tuple[list[Send], Neighbour]:
+        """The other as the asker is to be told of it; if it can be called, it is to expect that."""
+        if not self._can_be_called(other, asker):
+            return [], Neighbour(other.node)
+        expect = Send(other.peer, Expect(asker.node, self.keys[asker.node]), other.header)
+        return [expect], Neighbour(other.node, self.keys[other.node], other.peer_endpoint)
 
     def _can_be_called(self, other: Member, by: Member) -> bool:
         return other.peer_endpoint is not None and other.node in self.keys and by.node in self.keys

@@ -15,7 +15,7 @@ from broker.ownership import Ownership
 from broker.swaps import Swaps
 from broker.training import Training
 from mdgan_edge.actors import Effect, Header, Nanos, Note, Peer, Persist, RegisterChanged, Send
-from mdgan_edge.messages import Bye, Error, ErrorCode, Hello, NodeId, Verdict
+from mdgan_edge.messages import DRAIN, Bye, Error, ErrorCode, Hello, NodeId, Verdict
 from mdgan_edge.settings import Settings
 
 
@@ -42,7 +42,7 @@ class Entrance:
     ) -> None:
         self._settings, self._facts = settings, facts
         self._members, self._ownership, self._training = members, ownership, training
-        self._swaps = swaps
+        self._swaps, self._shelving = swaps, swaps.shelving
         self._verdicts = verdicts
         self._register = RegisterChanged(frozenset(), frozenset())  # what the operator wishes
 
@@ -58,10 +58,13 @@ class Entrance:
         held, spares = (hello.discriminator, hello.spares) if ours else (None, ())
         before = self._ownership.owner(sender.node)
         assigned = self._ownership.assign(sender.node, hello.incarnation, held, spares)
+        kept = assigned.action != "init"
+        void += self._shelving.back(sender.node, assigned.discriminator_id, holds=kept)
+        self._shelving.whereabouts.said(sender.node, spares)
         known = self._members.get(sender.node)
         if known is not None and hello.incarnation != known.incarnation:
             self._fence(sender.node)  # nothing of a start that is over takes effect
-        warm_up = self._warm_up(door) if assigned.action == "init" else None
+        warm_up = None if kept else self._warm_up(door)
         mine = (assigned.discriminator_id, assigned.hop)
         member = self._members.join(sender, hello, mine, warm_up, now)
         member.header = Header(self._facts.epoch, member.session)
@@ -70,7 +73,12 @@ class Entrance:
         durable = [Persist((owner,))] if owner != before else []
         welcome = Send(sender, greeting.welcome(member.node, assigned, self._settings, self._facts), member.header)
         asked_to_leave = self._ask_to_leave(member) if member.node in self._register.drained else []
-        return [*durable, *void, welcome, greeting.joined(member, assigned, hello), *asked_to_leave]
+        entered = [*durable, *void, welcome, greeting.joined(member, assigned, hello), *asked_to_leave]
+        if kept or member.draining:
+            return entered
+        lost = None if before is None or before.discriminator_id == assigned.discriminator_id else before
+        lost_id = None if lost is None else lost.discriminator_id
+        return [*entered, *self._swaps.adoptions.begin(member, lost_id, self._training.version, now)]
 
     def register_changed(self, register: RegisterChanged) -> list[Effect]:
         """The operator wants some to leave, and others shut out."""
@@ -102,5 +110,5 @@ class Entrance:
 
     def _ask_to_leave(self, member: Member) -> list[Effect]:
         self._members.drain(member)
-        leave = Send(member.peer, Bye("drain"), member.header)
+        leave = Send(member.peer, Bye(DRAIN), member.header)
         return [leave, Note("draining", "asked by the operator", {"node": member.node})]

@@ -14,6 +14,7 @@ from mdgan_edge.messages import (
     Epoch,
     Error,
     ErrorCode,
+    HeldDiscriminator,
     Hello,
     NodeId,
     NodeTerms,
@@ -35,6 +36,7 @@ class RunFacts:
     image_shape: tuple[int, int, int]  # (channels, height, width)
     version: Version = START  # where the generator stands: that of the checkpoint, after a restart
     owners: tuple[Owner, ...] = ()  # as an earlier process of the same run left them
+    shelf: tuple[HeldDiscriminator, ...] = ()  # discriminators that the hub has taken over, the oldest first
     keys: Mapping[NodeId, str] = field(default_factory=dict)  # public keys of all in the register
 
 

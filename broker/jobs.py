@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from mdgan_edge.messages import NodeId, TaskId, Tensor, Version
+from mdgan_edge.messages import Copy, DiscriminatorId, NodeId, SwapId, TaskId, Tensor, Version
 
 
 class Batch(msgspec.Struct, frozen=True, gc=False):
@@ -106,5 +106,47 @@ class Checkpointed(msgspec.Struct, frozen=True, gc=False):
     trouble: str | None
 
 
-HubJob = MakeBatches | Step | Evaluate | Checkpoint
-HubResult = BatchesMade | Stepped | Evaluated | Checkpointed
+class Keep(msgspec.Struct, frozen=True, gc=False):
+    """Put a discriminator that has no owner onto the shelf, durably."""
+
+    copy: Copy
+    run_id: str
+
+
+class Kept(msgspec.Struct, frozen=True, gc=False):
+    """It is there, unless `trouble` says why not."""
+
+    swap_id: SwapId
+    trouble: str | None
+
+
+class Give(msgspec.Struct, frozen=True, gc=False):
+    """Make a copy of one from the shelf, for the node that is to own it."""
+
+    swap_id: SwapId
+    to: NodeId
+    discriminator_id: DiscriminatorId
+
+
+class Given(msgspec.Struct, frozen=True, gc=False):
+    """The copy; None if it is not there, or cannot be read."""
+
+    swap_id: SwapId
+    to: NodeId
+    discriminator_id: DiscriminatorId
+    copy: Copy | None
+
+
+class Forget(msgspec.Struct, frozen=True, gc=False):
+    """Take these from the shelf."""
+
+    discriminators: tuple[DiscriminatorId, ...]
+
+
+class Forgotten(msgspec.Struct, frozen=True, gc=False):
+    """They are gone."""
+
+
+ShelfJob = Keep | Give | Forget
+HubJob = MakeBatches | Step | Evaluate | Checkpoint | ShelfJob
+HubResult = BatchesMade | Stepped | Evaluated | Checkpointed | Kept | Given | Forgotten

@@ -6,7 +6,7 @@ from typing import Any
 
 from broker.core import HubCore
 from broker.member import Member
-from broker.swaps import SwapCounts
+from broker.swaps import Swaps
 from mdgan_edge.actors import NANOS_PER_SECOND, Nanos
 from mdgan_edge.messages import Verdict
 
@@ -24,7 +24,7 @@ def run_report(core: HubCore) -> dict[str, Any]:
             **{verdict.value: core.verdicts[verdict] for verdict in Verdict},
             "clipped": core.training.clipped,
         },
-        "swaps": swaps_report(core.swaps.counts),
+        "swaps": swaps_report(core.swaps),
         "malformed_messages": dict(sorted(core.garbled.items())),
         "refused_connections": core.turned_away.by_reason(),
         "scores": core.evaluations.medians(),
@@ -33,13 +33,18 @@ def run_report(core: HubCore) -> dict[str, Any]:
     }
 
 
-def swaps_report(counts: SwapCounts) -> dict[str, int]:
-    """How swaps ended, and which way those went that were committed."""
+def swaps_report(swaps: Swaps) -> dict[str, int]:
+    """How swaps ended, and which way those went that were committed; what became of discriminators without an owner."""
+    counts, adopted = swaps.counts, swaps.adoptions.counts
     return {
         "committed": counts.committed,
         "aborted": counts.aborted,
         "direct": counts.direct,
         "relayed": counts.committed - counts.direct,
+        "handed_over": swaps.shelving.handed_over,
+        "orphans_restored": adopted.orphans_restored,
+        "newcomers_copied": adopted.newcomers_copied,
+        "not_adopted": adopted.not_adopted,
     }
 
 
@@ -66,7 +71,8 @@ def nodes_report(core: HubCore) -> dict[str, Any]:
     members = sorted(core.members, key=lambda member: member.node)
     merged = sum(member.tally.merged for member in members)
     weight = sum(member.tally.weight for member in members)
-    return {member.node: _node(member, merged, weight) for member in members}
+    parent = core.ownership.parent
+    return {one.node: {**_node(one, merged, weight), "parent": parent(one.discriminator_id)} for one in members}
 
 
 def _node(member: Member, merged: int, weight: float) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from typing import Any, Literal
 import torch
 from msgspec.structs import replace
 
+from broker import shelf
 from broker.checkpoint_files import SavedCheckpoint, newest_checkpoint
 from broker.core import HubCore
 from broker.greeting import START, RunFacts
@@ -101,9 +102,9 @@ def _run(
     if isinstance(scoring, NoScores):
         recorder.note(Note("no_scores", scoring.reason, level=scoring.level), clock() / 1e9)
     endpoint = HubEndpoint(settings.hub.bind, keys, store.lookup)
-    facts = _facts(settings, options, store, saved)
+    facts = _facts(settings, options, store, saved, run, recorder)
     core = HubCore(settings, facts, clock())
-    trainer = HubTrainer(settings, run, scoring, saved, run.checkpoints)
+    trainer = HubTrainer(settings, run, scoring, saved, run.checkpoints, run.orphans)
     status = partial(_status, core, endpoint)
     persist = partial(store.remember, facts.run_id)
     service = Service(core, trainer, endpoint, recorder, status, persist=persist)
@@ -137,8 +138,19 @@ def _run(
     return finish, report, run
 
 
-def _facts(settings: Settings, options: HubOptions, store: HubStore, saved: SavedCheckpoint | None) -> RunFacts:
+def _facts(
+    settings: Settings,
+    options: HubOptions,
+    store: HubStore,
+    saved: SavedCheckpoint | None,
+    run: RunDirectory,
+    recorder: FileRecorder,
+) -> RunFacts:
     run_id = saved.run_id if saved else f"{options.name}-{secrets.token_hex(4)}"
+
+    def told(trouble: str) -> None:
+        recorder.note(Note("orphan_lost", trouble, level="warning"), clock() / 1e9)
+
     return RunFacts(
         run_id=run_id,
         epoch=store.next_epoch(),
@@ -146,6 +158,7 @@ def _facts(settings: Settings, options: HubOptions, store: HubStore, saved: Save
         image_shape=(settings.model.channels, settings.model.image_size, settings.model.image_size),
         version=saved.version if saved else START,
         owners=store.owners(run_id),
+        shelf=shelf.listed(run.orphans, run_id, told),
         keys={line.node: line.public_key for line in store.list()},
     )
 

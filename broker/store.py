@@ -35,9 +35,17 @@ CREATE TABLE IF NOT EXISTS owners (
     discriminator_id TEXT NOT NULL, hop INTEGER NOT NULL,
     PRIMARY KEY (run_id, node_id), UNIQUE (run_id, discriminator_id)
 ) STRICT;
+CREATE TABLE IF NOT EXISTS parents (
+    run_id TEXT NOT NULL, discriminator_id TEXT NOT NULL, parent_id TEXT NOT NULL,
+    PRIMARY KEY (run_id, discriminator_id)
+) STRICT;
 """
 
 
+_OWNERS = """
+SELECT node_id, incarnation, discriminator_id, hop, parent_id
+FROM owners LEFT JOIN parents USING (run_id, discriminator_id) WHERE run_id = ? ORDER BY node_id
+"""
 _FORGET = """
 DELETE FROM owners WHERE run_id <> ?1 AND run_id NOT IN (
     SELECT run_id FROM owners WHERE run_id <> ?1 GROUP BY run_id ORDER BY max(rowid) DESC LIMIT ?2
@@ -96,17 +104,22 @@ class HubStore:
         """Who owned which discriminator when the hub last carried this run."""
         with self._open() as db:
             db.executescript(_SCHEMA)  # a folder that an earlier version has made
-            query = "SELECT node_id, incarnation, discriminator_id, hop FROM owners WHERE run_id = ? ORDER BY node_id"
-            rows = db.execute(query, (run_id,)).fetchall()
+            rows = db.execute(_OWNERS, (run_id,)).fetchall()
             db.execute(_FORGET, (run_id, RUNS_REMEMBERED))
-        return tuple(Owner(NodeId(node), Incarnation(start), DiscriminatorId(d), hop) for node, start, d, hop in rows)
+            db.execute("DELETE FROM parents WHERE run_id NOT IN (SELECT run_id FROM owners)")
+        return tuple(
+            Owner(NodeId(node), Incarnation(start), DiscriminatorId(own), hop, parent and DiscriminatorId(parent))
+            for node, start, own, hop, parent in rows
+        )
 
     def remember(self, run_id: str, owners: tuple[Owner, ...]) -> None:
         """All of them or none; durable when this returns."""
         rows = [(run_id, one.node, one.incarnation, one.discriminator_id, one.hop) for one in owners]
+        parents = [(run_id, one.discriminator_id, one.parent) for one in owners if one.parent is not None]
         with self._open() as db:
             db.execute("BEGIN IMMEDIATE")
             db.executemany("INSERT OR REPLACE INTO owners VALUES (?, ?, ?, ?, ?)", rows)
+            db.executemany("INSERT OR REPLACE INTO parents VALUES (?, ?, ?)", parents)
 
     def add(self, node: str, public_key: str) -> None:
         """Admit a node; a node that was drained or revoked is let in again. A known name or key is never changed."""

@@ -12,18 +12,21 @@ from dataclasses import dataclass
 
 import msgspec
 
+from broker.adoptions import MARK, Adoptions
 from broker.barrier import Barrier
 from broker.directory import Directory
+from broker.greeting import RunFacts
 from broker.member import Member
 from broker.membership import Membership
 from broker.ownership import Ownership
-from mdgan_edge.actors import Effect, Nanos, Note, Persist, Send, nanos
+from broker.shelving import Shelving
+from mdgan_edge.actors import HUB, Effect, Nanos, Note, Persist, Send, nanos
 from mdgan_edge.messages import (
     Abort,
     Commit,
     Decline,
     DiscriminatorId,
-    Epoch,
+    Fetch,
     GivenUp,
     Installed,
     Message,
@@ -36,6 +39,7 @@ from mdgan_edge.messages import (
     SwapReport,
     Version,
 )
+from mdgan_edge.settings import Settings
 from mdgan_edge.streams import stream_seed
 
 VIEW_SIZE = 8  # c: how many peers a node is told of
@@ -75,12 +79,22 @@ class Swaps:
     """Knows swaps that are not over."""
 
     def __init__(
-        self, members: Membership, ownership: Ownership, directory: Directory, epoch: Epoch, barrier: bool
+        self,
+        settings: Settings,
+        facts: RunFacts,
+        members: Membership,
+        ownership: Ownership,
+        directory: Directory,
+        now: Nanos,
     ) -> None:
         self.counts = SwapCounts()
         self.directory = directory
-        self.barrier = Barrier(barrier, members)
-        self._members, self._ownership, self._epoch = members, ownership, epoch
+        adopts = settings.training.newcomer == "copy"
+        unseen_until = Nanos(now + nanos(settings.hub.death_timeout_s))
+        self.shelving = Shelving(adopts, facts, members, ownership)
+        self.adoptions = Adoptions(adopts, members, ownership, directory, self.shelving, facts.epoch, unseen_until)
+        self.barrier = Barrier(settings.training.swap_barrier, members)
+        self._members, self._ownership, self._epoch = members, ownership, facts.epoch
         self._halves: dict[SwapId, Half] = {}
         self._told: dict[NodeId, Told] = {}
         self._void: dict[NodeId, deque[SwapId]] = {}
@@ -96,6 +110,8 @@ class Swaps:
             case GivenUp():
                 self.barrier.over(member.node)
                 return []
+            case Prepared() if message.swap_id.startswith(MARK):
+                return self._adopted(member, message, now)
             case Prepared():
                 return self._prepared(member, message, version, now)
             case Installed(swap_id):
@@ -103,6 +119,7 @@ class Swaps:
                 if told is not None and told.swap_id == swap_id:
                     del self._told[member.node]
                     self.barrier.over(member.node)
+                    self.adoptions.installed(member.node)
                 return []
 
     def gather(self, version: Version, now: Nanos) -> list[Effect]:
@@ -120,14 +137,17 @@ class Swaps:
         others = [self._members.get(node) for node in self._view(member.node)]
         return self.directory.introduce(member, [other for other in others if other is not None])
 
-    def relay(self, member: Member, message: PeerMessage) -> list[Effect]:
-        """What one node says to another. The sender is proven; who is not there, is said to be gone."""
+    def relay(self, member: Member, message: PeerMessage, version: Version, now: Nanos) -> list[Effect]:
+        """What one node says to another, or to the hub as to one; who is not there, is said to be gone."""
         if message.sender != member.node:
             return [Note("relay_refused", f"it spoke as {message.sender}", {"node": member.node}, "warning")]
+        if message.to == HUB.node:
+            return self.adoptions.told(member, message, version, now)
         to = self._members.get(message.to)
-        if to is not None and to.live and to is not member:
+        allowed = not isinstance(message, Fetch) or self.adoptions.allows(message)
+        if to is not None and to.live and to is not member and allowed:
             return [_send(to, message)]
-        if isinstance(message, Propose):
+        if isinstance(message, Propose | Fetch):
             return [_send(member, Decline(message.swap_id, message.to, member.node, "gone"))]
         return []
 
@@ -193,6 +213,25 @@ class Swaps:
         still = self._ownership.owned(half.node) == (theirs.held_id, theirs.held_hop)
         return None if agree and crossed and still else "they do not agree"
 
+    def _adopted(self, member: Member, said: Prepared, now: Nanos) -> list[Effect]:
+        """Half a swap: on record as a whole one is."""
+        told = self._told.get(member.node)
+        if told is not None and told.swap_id == said.swap_id:
+            return []  # it is on record, and COMMIT is said until INSTALLED
+        owners, effects = self.adoptions.prepared(member, said, now)
+        if not owners:
+            return effects
+        self.counts.direct_bytes += said.direct_bytes
+        return [Persist(owners), self._tell(member, said.swap_id, now), *effects]
+
+    def _tell(self, member: Member, swap_id: SwapId, now: Nanos) -> Send:
+        """COMMIT, until it is INSTALLED."""
+        mine = self._ownership.owned(member.node)
+        assert mine is not None
+        member.discriminator_id, member.hop = mine
+        self._told[member.node] = Told(swap_id, Nanos(now + nanos(COMMIT_AGAIN_S)))
+        return _send(member, Commit(swap_id, *mine))
+
     def _commit(self, half: Half, member: Member, said: Prepared, version: Version, now: Nanos) -> list[Effect]:
         del self._halves[said.swap_id]
         partner = self._members.get(half.node)
@@ -203,12 +242,9 @@ class Swaps:
         self.counts.direct += direct
         effects: list[Effect] = [Persist(owners)]
         for one in (partner, member):
-            mine = self._ownership.owned(one.node)
-            assert mine is not None
-            one.discriminator_id, one.hop = mine
-            self._told[one.node] = Told(said.swap_id, Nanos(now + nanos(COMMIT_AGAIN_S)))
+            self.adoptions.gave_away(one.node, one.discriminator_id, one.hop)
             self.barrier.committed(one.node, version, now)
-            effects.append(_send(one, Commit(said.swap_id, *mine)))
+            effects.append(self._tell(one, said.swap_id, now))
         facts = {"swap_id": said.swap_id, "version": version, "nodes": [partner.node, member.node]}
         names = {"given": [said.received_id, said.held_id], "direct": direct}
         return [*effects, Note("swap_committed", "both were prepared", {**facts, **names})]
@@ -221,11 +257,12 @@ class Swaps:
         self._void.pop(node, None)
         self.barrier.over(node)
         mine = [swap_id for swap_id, half in self._halves.items() if node in (half.node, half.said.partner)]
-        return [effect for swap_id in mine for effect in self._void_swap(swap_id, "a session is over")]
+        voided = [effect for swap_id in mine for effect in self._void_swap(swap_id, "a session is over")]
+        return [*self.adoptions.session_over(node), *voided]
 
-    def sweep(self, now: Nanos) -> list[Effect]:
+    def sweep(self, version: Version, now: Nanos) -> list[Effect]:
         """Void what took too long; say COMMIT again."""
-        effects: list[Effect] = []
+        effects = self.adoptions.sweep(version, now)
         for swap_id, half in list(self._halves.items()):
             if now >= half.until:
                 effects += self._void_swap(swap_id, "out of time")

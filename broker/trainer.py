@@ -22,13 +22,20 @@ from broker.jobs import (
     Contribution,
     Evaluate,
     Evaluated,
+    Forget,
+    Forgotten,
+    Give,
+    Given,
     HubJob,
     HubResult,
+    Keep,
+    Kept,
     MakeBatches,
     Step,
     Stepped,
 )
 from broker.scoring import NO_REAL_IMAGES
+from broker.shelf import Shelf
 from mdgan_edge.actors import Aside
 from mdgan_edge.data.grid import save_grid
 from mdgan_edge.errors import DataError
@@ -54,7 +61,7 @@ class Scoring(Protocol):
 class HubTrainer:
     """Owns the generator. `run` is where files go; `scoring` may be one that can give no score.
 
-    `saved`: go on there; `checkpoints`: the folder of those to come.
+    `saved`: go on there; `checkpoints`, `orphans`: the folders of those to come.
     """
 
     def __init__(
@@ -64,6 +71,7 @@ class HubTrainer:
         scoring: Scoring | None,
         saved: SavedCheckpoint | None = None,
         checkpoints: Path | None = None,
+        orphans: Path | None = None,
     ) -> None:
         self.state = GeneratorState(settings.model, settings.training)
         if saved is not None:
@@ -71,6 +79,7 @@ class HubTrainer:
         self._run = run
         self._scoring = scoring
         self._checkpoints = checkpoints
+        self._shelf = Shelf(orphans)
 
     def do(self, job: HubJob) -> HubResult | Aside:
         """One job; of an evaluation only what needs the generator, its scores are left aside."""
@@ -83,6 +92,13 @@ class HubTrainer:
                 return self._evaluate(job)
             case Checkpoint():
                 return self._checkpoint(job)
+            case Keep():
+                return self._keep(job)
+            case Give(swap_id, to, discriminator_id):
+                return Given(swap_id, to, discriminator_id, self._shelf.copy(job))
+            case Forget(discriminators):
+                self._shelf.forget(discriminators)
+                return Forgotten()
             case _:
                 assert_never(job)
 
@@ -123,6 +139,13 @@ class HubTrainer:
         except DataError as error:
             return Checkpointed(job.version, str(error))
         return Checkpointed(job.version, None)
+
+    def _keep(self, job: Keep) -> Kept:
+        try:
+            self._shelf.put(job)
+        except DataError as error:
+            return Kept(job.copy.swap_id, str(error))
+        return Kept(job.copy.swap_id, None)
 
     def _save(self, run: RunDirectory, job: Evaluate) -> str | None:
         """Why it could not be saved. The next evaluation tries again, so only the last one raises DataError."""

@@ -94,7 +94,7 @@ class Training:
         given: list[Dispatched] = []
         for node in hungry:
             member = self._members.get(node)
-            if member is None or not member.live or now < member.paused_until:
+            if member is None or not member.live or now < member.paused_until or now < member.adopts_until:
                 continue
             if schedule.may_have_task(member, self._buffer.held_by(node), credit, quota, self.version):
                 given.append(self._give_task(member, self._batches, now))

@@ -302,6 +302,25 @@ class Copy(msgspec.Struct, frozen=True, gc=False):
         return self.numbers.byte_count + (0 if self.counters is None else self.counters.byte_count)
 
 
+class Adopt(msgspec.Struct, frozen=True, gc=False):
+    """H>N: instead of the fresh discriminator you were given, fetch one and be PREPARED to own it under this name."""
+
+    swap_id: SwapId
+    giver: Neighbour  # or the hub itself
+    wanted: DiscriminatorId | None  # that has lost its owner; None: whatever the giver holds
+    discriminator_id: DiscriminatorId
+    hop: int
+
+
+class Fetch(msgspec.Struct, frozen=True, gc=False):
+    """P>P, H>N: give me a copy of this one; None: of what you hold."""
+
+    swap_id: SwapId
+    sender: NodeId
+    to: NodeId
+    wanted: DiscriminatorId | None = None
+
+
 class Prepared(msgspec.Struct, frozen=True, gc=False):
     """N>H: what I hold and what lies, checked and durable, in my shadow slot. Said again until the hub has decided."""
 
@@ -339,6 +358,9 @@ class GivenUp(msgspec.Struct, frozen=True, gc=False):
     """N>H: nothing came of the turn that SEEK began; I train on with what I hold."""
 
 
+DRAIN = "drain"  # the reason of a BYE that asks one node to leave, while the run goes on
+
+
 class Bye(msgspec.Struct, frozen=True, gc=False):
     """N>H: I leave. H>N: please leave (`reason`: completed, stopped, failed or drain)."""
 
@@ -357,7 +379,8 @@ class Error(msgspec.Struct, frozen=True, gc=False):
     fatal: bool = False
 
 
-PeerMessage = Propose | Accept | Decline | Copy  # what nodes say to each other; the hub hands it on
+PeerMessage = Propose | Accept | Decline | Copy | Fetch  # what nodes say to each other; the hub hands it on
 SwapReport = Seek | Prepared | Installed | GivenUp  # what a node tells the hub about its swap
-SwapMessage = SwapReport | PeerMessage | Peers | Expect | Commit | Abort
+SwapOrder = PeerMessage | Peers | Adopt | Commit | Abort  # what a node is told about swaps
+SwapMessage = SwapReport | SwapOrder | Expect
 Message = Hello | Welcome | Ping | Pong | Task | Feedback | Receipt | Refuse | Bye | ByeAck | Error | SwapMessage

@@ -22,6 +22,7 @@ CONTENT = (
     "samples",
     "generator.safetensors",
     "checkpoints",
+    "orphans",
     "status.json",
     "logs",
     "state",
@@ -121,6 +122,11 @@ class RunDirectory:
     def checkpoints(self) -> Path:
         """The directory of what a run can be resumed from."""
         return self.path / "checkpoints"
+
+    @property
+    def orphans(self) -> Path:
+        """The directory of discriminators that the hub has taken over from nodes that left."""
+        return self.path / "orphans"
 
     @property
     def status(self) -> Path:

@@ -56,9 +56,10 @@ class TrainingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     clip_factor: Annotated[float, msgspec.Meta(ge=0)] = 10.0  # times the running median norm; 0: never clip
     step_timeout_s: Annotated[float, msgspec.Meta(ge=0)] = 30.0  # T_max; 0: wait for the quorum for ever
     quorum_min: AtLeastOne = 1  # K_min, once T_max has passed
-    swap: Positive | Literal["off"] = "off"  # E: local epochs between two swaps of discriminators
+    swap: Positive | Literal["off"] = 1.0  # E: local epochs between two swaps of discriminators; skewed shards: 0.25
     swap_optimizer: SwapOptimizer = "travel"  # Adam's moments go along, stay with the node, or begin at zero
     swap_barrier: bool = False  # nobody trains while a node swaps
+    newcomer: Literal["copy", "fresh"] = "copy"  # a newcomer gets an orphaned discriminator or a copy, or a fresh one
     warm_up_tasks: NotNegative = 1  # a newcomer's first answers train D but are not merged
 
 

@@ -27,6 +27,7 @@ from mdgan_edge.actors import (
     Nanos,
     NotAdmitted,
     Note,
+    Peer,
     Received,
     Reconnect,
     RegisterChanged,
@@ -36,19 +37,20 @@ from mdgan_edge.actors import (
 )
 from mdgan_edge.errors import ExitCode
 from mdgan_edge.messages import (
+    DRAIN,
     Bye,
     ByeAck,
     Error,
     ErrorCode,
     Expect,
+    Fetch,
     HeldDiscriminator,
     Message,
     Ping,
     Pong,
     Receipt,
     Refuse,
-    SwapMessage,
-    SwapReport,
+    SwapOrder,
     Task,
     Verdict,
     Welcome,
@@ -56,11 +58,12 @@ from mdgan_edge.messages import (
 from nodes import calls, greeting, jobs
 from nodes.contact import Contact
 from nodes.divergence import DIVERGED_MAX, Divergence
+from nodes.exchange import Exchange, Holdings
 from nodes.greeting import NodeFacts
 from nodes.jobs import Prepare, Prepared, Save, Saved, Train, Trained
 from nodes.leaving import Leaving
 from nodes.saves import Saves
-from nodes.swapping import Act, Stage, Swapping
+from nodes.swapping import Act, Stage
 from nodes.worklist import Worklist
 
 
@@ -93,8 +96,8 @@ class NodeCore:
         self.outcome: Literal["completed", "stopped", "failed"] = "stopped"
         self._header = Header()
         self.work = Worklist()
-        self.swapping = Swapping(facts.node, facts.incarnation, facts.shard_size)
-        self._calls = calls.Calls()
+        self._exchange = Exchange(facts)
+        self.swapping = self._exchange.swapping
         self._preparing: Prepare | None = None  # the last one asked for; those before it do not count
         self._divergence = Divergence()
         self._leaving = Leaving(now)
@@ -171,12 +174,12 @@ class NodeCore:
                 return []
             case Expect(node, public_key):
                 return [Admit(node, public_key)]
-            case _ if isinstance(message, SwapMessage) and not isinstance(message, SwapReport):
-                return self._act(self.swapping.received(message, self._at_rest, now), now)
+            case _ if isinstance(message, SwapOrder):
+                return self._exchanged(message, HUB, now)
             case Ping(echo):
                 return [self._send(Pong(echo), now)]
             case Bye(reason):
-                self._leaving.asked = True
+                self._leaving.asked = reason != DRAIN  # the run goes on: the hub may want what this node has
                 return self._leave(reason, "completed" if reason == "completed" else "stopped", now)
             case ByeAck():
                 return self._over(ExitCode.OK, self._leaving.why) if self._leaving.said else []
@@ -249,14 +252,9 @@ class NodeCore:
                 return self._trained(result, now)
             case Prepared(held):
                 return self._prepared(held) if job == self._preparing else []
-            case jobs.Offered() if self.held is not None:
-                return self._act(self.swapping.offered(result, self.held), now)
-            case jobs.Shelved() if self.held is not None:
-                self.spares = result.spares
-                return self._act(self.swapping.shelved(result, self.held, now), now)
-            case jobs.Moved():
-                self.held, self.spares = result.held, result.spares
-                return self._act(self.swapping.moved(result.held), now)
+            case jobs.Offered() | jobs.Shelved() | jobs.Moved() if self.held is not None:
+                self.held, self.spares = jobs.holdings(result, self.held, self.spares)
+                return self._act(self._exchange.done(result, self.held, now), now)
             case Saved():
                 self._saves.done(now)
                 return self._say_goodbye(now) if self.phase is Phase.LEAVING and self.work.training is None else []
@@ -285,7 +283,7 @@ class NodeCore:
             return effects  # the session is gone, and the task with it
         if result.feedback is None:
             return [*effects, self._send(Refuse(result.task.task_id, "diverged"), now)]
-        due = self._swap(now) if self.swapping.due(now) else []  # SEEK first: a barrier must know before it opens
+        due = self._swap_if_due(now)  # SEEK first: a barrier must know before it opens
         return [*due, self._send(jobs.answer(result, self.held), now)]
 
     def _diverged(self, held: HeldDiscriminator) -> list[Effect]:
@@ -307,17 +305,20 @@ class NodeCore:
         if event.header != calls.header(self._header) or self.phase is Phase.GREETING:
             return []
         unfit = calls.unfit(event, self.facts.node)
-        if unfit:
-            return unfit
-        came = self.swapping.received(event.message, self._at_rest, now, event.sender, event.wire_bytes)
-        return self._act(came, now)
+        return unfit or self._exchanged(event.message, event.sender, now, event.wire_bytes)
 
-    def _swap(self, now: Nanos) -> list[Effect]:
-        return self._act(self.swapping.act(self._at_rest, now), now)
+    def _exchanged(self, message: Message, by: Peer, now: Nanos, wire_bytes: int = 0) -> list[Effect]:
+        has = Holdings(self._at_rest, None if self._preparing else self.held, self.spares)
+        if by == HUB and isinstance(message, Fetch):
+            self._leaving.gives(now)
+        return self._act(self._exchange.received(message, by, has, now, wire_bytes), now)
+
+    def _swap_if_due(self, now: Nanos) -> list[Effect]:
+        idle = self.work.training is None
+        return self._act(self.swapping.act(self._at_rest, now, idle=idle), now) if self._exchange.due(now) else []
 
     def _act(self, acts: list[Act], now: Nanos) -> list[Effect]:
-        called = self._calls.follow(self.swapping.calls)
-        return called + calls.effects(acts, self._header, lambda said: self._send(said, now)) if acts else called
+        return self._exchange.effects(acts, self._header, lambda said: self._send(said, now))
 
     # --- leaving --------------------------------------------------------------------------------------------------
 
@@ -354,8 +355,7 @@ class NodeCore:
         match self.phase:
             case Phase.SERVING:
                 effects = self._train_next() if self.work.waiting else []
-                if self.swapping.due(now) or self._calls.called is not None:
-                    effects += self._swap(now)
+                effects += self._swap_if_due(now)
                 if self._saves.due(now):
                     self._saves.begun()
                     effects.append(Run(Save()))
@@ -383,11 +383,8 @@ class NodeCore:
     def _keep_in_touch(self, now: Nanos) -> list[Effect]:
         if now < self._contact.quiet_until:
             return []
-        if now >= self._contact.silent_at:
-            return self._hub_silent(now)
-        return [self._send(Ping(self._contact.ping(), self.work.first), now)]
-
-    def _hub_silent(self, now: Nanos) -> list[Effect]:
+        if now < self._contact.silent_at:
+            return [self._send(Ping(self._contact.ping(), self.work.first), now)]
         self._greet_soon(now)
         return [Note("hub_silent", "connecting anew", level="warning"), Reconnect(), *self._hello(now)]
 

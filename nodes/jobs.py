@@ -18,6 +18,7 @@ from mdgan_edge.messages import (
     Welcome,
 )
 
+COPY_BYTES_MAX = 60 * 1024 * 1024  # of the tensors of a copy: a message may have 64 MiB
 SHADOW, BACKUP = SLOTS = ("shadow", "backup")  # what comes in a swap; what was given away in the last one
 
 
@@ -66,18 +67,22 @@ class Saved(msgspec.Struct, frozen=True, gc=False):
     """It is on disk."""
 
 
+Name = tuple[DiscriminatorId, int]
+
+
 class Offer(msgspec.Struct, frozen=True, gc=False):
-    """Make a copy of the discriminator for a swap."""
+    """Make a copy of the discriminator of this name, held or spare; None: of the one that is held."""
 
     swap_id: SwapId
+    name: Name | None = None
 
 
 class Offered(msgspec.Struct, frozen=True, gc=False):
-    """The copy, as numbers: float32 (n,) and int64 (m,)."""
+    """The copy, as numbers: float32 (n,) and int64 (m,). `numbers` is None if there is none of that name any more."""
 
     swap_id: SwapId
     digest: str
-    numbers: Tensor
+    numbers: Tensor | None
     counters: Tensor | None
 
 
@@ -85,6 +90,12 @@ class Shelve(msgspec.Struct, frozen=True, gc=False):
     """Check a copy and put it into the shadow slot, durably, under the name it will have."""
 
     copy: Copy
+    name: Name | None = None  # None: its own, moved once more
+
+    @property
+    def shelf_name(self) -> Name:
+        """The name it will have."""
+        return self.name or (self.copy.discriminator_id, self.copy.hop + 1)
 
 
 class Shelved(msgspec.Struct, frozen=True, gc=False):
@@ -96,10 +107,11 @@ class Shelved(msgspec.Struct, frozen=True, gc=False):
 
 
 class Install(msgspec.Struct, frozen=True, gc=False):
-    """Hold the spare of this name from now on; what was held becomes the backup."""
+    """Hold the spare of this name from now on; what was held becomes the backup, if that is wanted."""
 
     discriminator_id: DiscriminatorId
     hop: int
+    backup: bool = True
 
 
 class Moved(msgspec.Struct, frozen=True, gc=False):
@@ -114,13 +126,27 @@ NodeJob = Prepare | Train | Save | SwapJob
 NodeResult = Prepared | Trained | Saved | Offered | Shelved | Moved
 
 
-def moved_on(copy: Copy) -> tuple[DiscriminatorId, int]:
-    """The name a copy will have once it is installed: it has moved once more."""
-    return copy.discriminator_id, copy.hop + 1
+def name_of(one: HeldDiscriminator) -> Name:
+    """What tells it from every other, at any time."""
+    return one.discriminator_id, one.hop
+
+
+def holdings(
+    result: Offered | Shelved | Moved, held: HeldDiscriminator, spares: tuple[HeldDiscriminator, ...]
+) -> tuple[HeldDiscriminator, tuple[HeldDiscriminator, ...]]:
+    """What is held, and what lies beside it, after such a result."""
+    match result:
+        case Moved(held, spares):
+            return held, spares
+        case Shelved(_, _, spares):
+            return held, spares
+        case Offered():
+            return held, spares
 
 
 def copy_of(offered: Offered, sender: NodeId, to: NodeId, held: HeldDiscriminator) -> Copy:
     """The message that carries a copy."""
+    assert offered.numbers is not None
     mine = (held.discriminator_id, held.hop, held.architecture)
     return Copy(offered.swap_id, sender, to, *mine, offered.digest, offered.numbers, offered.counters)
 

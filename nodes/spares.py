@@ -7,11 +7,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mdgan_edge.messages import DiscriminatorId, HeldDiscriminator
-from nodes.jobs import SLOTS
+from mdgan_edge.messages import HeldDiscriminator
+from nodes.jobs import SLOTS, Name, name_of
 from nodes.saved import SavedDiscriminator, read_discriminator, write_discriminator
-
-Name = tuple[DiscriminatorId, int]
 
 
 class Spares:
@@ -32,7 +30,7 @@ class Spares:
     def named(self, run_id: str, name: Name) -> SavedDiscriminator | None:
         """The spare of this name."""
         found = (saved for saved in self._slots.values() if saved.run_id == run_id)
-        return next((one for one in found if (one.held.discriminator_id, one.held.hop) == name), None)
+        return next((one for one in found if name_of(one.held) == name), None)
 
     def put(self, slot: str, saved: SavedDiscriminator) -> None:
         """Durable when this returns; what was in the slot is gone."""

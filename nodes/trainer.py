@@ -6,6 +6,7 @@ Samples of the shard never leave this file but as the discriminator's gradient.
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import assert_never
 
@@ -17,12 +18,13 @@ from mdgan_edge.gan.discriminator import DiscriminatorState
 from mdgan_edge.gan.models import architecture
 from mdgan_edge.gan.parcel import digest, pack, unpack
 from mdgan_edge.gan.tensors import to_torch, to_wire
-from mdgan_edge.messages import Copy, DiscriminatorId, HeldDiscriminator, NodeId, SwapId, Task
+from mdgan_edge.messages import DiscriminatorId, HeldDiscriminator, NodeId, Task
 from nodes.jobs import (
     BACKUP,
     SHADOW,
     Install,
     Moved,
+    Name,
     NodeJob,
     NodeResult,
     Offer,
@@ -35,10 +37,9 @@ from nodes.jobs import (
     Shelved,
     Train,
     Trained,
-    moved_on,
 )
 from nodes.saved import SavedDiscriminator, read_discriminator, write_discriminator
-from nodes.spares import Name, Spares
+from nodes.spares import Spares
 
 
 class UnitImages:
@@ -91,12 +92,12 @@ class NodeTrainer:
             case Save():
                 self._save()
                 return Saved()
-            case Offer(swap_id):
-                return self._offer(swap_id)
-            case Shelve(copy):
-                return self._shelve(copy)
-            case Install(discriminator_id, hop):
-                return self._install((discriminator_id, hop))
+            case Offer():
+                return self._offer(job)
+            case Shelve():
+                return self._shelve(job)
+            case Install(discriminator_id, hop, backup):
+                return self._install((discriminator_id, hop), backup)
             case _:
                 assert_never(job)
 
@@ -111,7 +112,7 @@ class NodeTrainer:
         if job.fresh:
             self.name = name
         elif self.name != name:
-            self._install(name)
+            self._install(name, backup=self.state.tasks > 0)  # what was never trained is worth none
         return Prepared(self._held())
 
     def _restore(self, state: DiscriminatorState) -> None:
@@ -139,17 +140,22 @@ class NodeTrainer:
 
     # --- swap -----------------------------------------------------------------------------------------------------
 
-    def _offer(self, swap_id: SwapId) -> Offered:
-        numbers, counters = pack(self._travelling())
-        return Offered(swap_id, digest(numbers, counters), numbers, counters)
+    def _offer(self, job: Offer) -> Offered:
+        held = job.name in (None, self.name)
+        spare = None if held or job.name is None else self._spares.named(self._run_id, job.name)
+        if not held and spare is None:
+            return Offered(job.swap_id, "", None, None)
+        numbers, counters = pack(self._travelling(None if spare is None else spare.tensors))
+        return Offered(job.swap_id, digest(numbers, counters), numbers, counters)
 
-    def _travelling(self) -> dict[str, torch.Tensor]:
+    def _travelling(self, tensors: Mapping[str, torch.Tensor] | None = None) -> dict[str, torch.Tensor]:
+        """What moves of these; None: of what is held."""
         assert self.state is not None
-        return self.state.travelling(optimizer=self.state.terms.swap_optimizer == "travel")
+        return self.state.travelling(tensors, optimizer=self.state.terms.swap_optimizer == "travel")
 
-    def _shelve(self, copy: Copy) -> Shelved:
+    def _shelve(self, job: Shelve) -> Shelved:
         assert self.state is not None
-        trouble = None
+        copy, trouble = job.copy, None
         if digest(copy.numbers, copy.counters) != copy.digest:
             trouble = "its digest is another"
         else:
@@ -159,15 +165,16 @@ class NodeTrainer:
                 trouble = str(error)
         if trouble is None:
             self._save()  # what is held and what comes are both on disk before anybody hears of it
-            held = HeldDiscriminator(*moved_on(copy), architecture(self.state.module), self.state.tasks)
+            held = HeldDiscriminator(*job.shelf_name, architecture(self.state.module), self.state.tasks)
             self._spares.put(SHADOW, SavedDiscriminator(self._run_id, held, tensors))
         return Shelved(copy, trouble, self._spares.listed(self._run_id))
 
-    def _install(self, name: Name) -> Moved:
+    def _install(self, name: Name, backup: bool) -> Moved:
         assert self.state is not None
         spare = self._spares.named(self._run_id, name)
         assert spare is not None, f"the hub says {name}, which this node does not have"
-        self._spares.put(BACKUP, SavedDiscriminator(self._run_id, self._held(), self.state.tensors()))
+        if backup:
+            self._spares.put(BACKUP, SavedDiscriminator(self._run_id, self._held(), self.state.tensors()))
         self.state.take(spare.tensors)
         self.name = name
         self._save()

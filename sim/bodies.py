@@ -22,7 +22,7 @@ class Bodies(Protocol):
     work: float  # of a local update of the baselines, in tasks of MD-GAN
 
     def hub_disk(self) -> Any:
-        """An empty disk for the hub; its `version` is that of the last checkpoint."""
+        """An empty disk for the hub; its `version` is that of the last checkpoint, `orphans` its shelf."""
 
     def hub(self, disk: Any) -> Trainer:
         """A generator that goes on from the disk's last checkpoint."""

@@ -42,6 +42,7 @@ class MdGan:
             image_shape=world.bodies.image_shape,
             version=world.hub.disk.version,
             owners=tuple(world.owners.values()),
+            shelf=world.hub.disk.orphans.listed,
             keys=dict(world.register),
         )
         return HubCore(world.settings, facts, world.hub.local(world.now))
@@ -60,7 +61,7 @@ class MdGan:
             label_max=settings.model.classes - 1 if settings.model.classes else None,
             model=None,
             death_timeout_s=settings.node.death_timeout_s,
-            peer_endpoint=f"tcp://{machine.name}" if settings.training.swap != "off" else None,
+            peer_endpoint=f"tcp://{machine.name}" if world.meet else None,
         )
         disk = machine.disk
         return NodeCore(facts, disk.run_id, disk.held, machine.local(world.now), disk.spares)

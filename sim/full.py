@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import torch
 from msgspec.structs import replace
 
+from broker import shelf
 from broker.checkpoint_files import SavedCheckpoint, newest_checkpoint
 from broker.greeting import START
 from broker.scoring import NoScores, Real, SnapshotScorer
@@ -58,7 +59,7 @@ class FileDisk:
 
 @dataclass(slots=True)
 class FolderDisk:
-    """The hub's checkpoints; what they say is read anew each time."""
+    """The hub's checkpoints and its shelf; what they say is read anew each time."""
 
     folder: Path
 
@@ -72,6 +73,23 @@ class FolderDisk:
         """Of the newest."""
         saved = self.saved
         return START if saved is None else saved.version
+
+    @property
+    def orphans(self) -> FolderShelf:
+        """Discriminators of nodes that have left."""
+        return FolderShelf(self.folder.with_name("orphans"))
+
+
+@dataclass(frozen=True, slots=True)
+class FolderShelf:
+    """The hub's shelf; what lies there is read anew each time."""
+
+    folder: Path
+
+    @property
+    def listed(self) -> tuple[HeldDiscriminator, ...]:
+        """What is there."""
+        return shelf.listed(self.folder, None, lambda _: None)
 
 
 class Full:
@@ -105,7 +123,7 @@ class Full:
         return FolderDisk(self._folder / "checkpoints" if self.run is None else self.run.checkpoints)
 
     def hub(self, disk: Any) -> Trainer:
-        return HubTrainer(self.settings, self.run, self.scoring(), disk.saved, disk.folder)
+        return HubTrainer(self.settings, self.run, self.scoring(), disk.saved, disk.folder, disk.orphans.folder)
 
     def scoring(self) -> Scoring | None:
         """Made once; None without real images."""

@@ -11,7 +11,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
-from broker.jobs import Checkpoint, Evaluate, MakeBatches, Step
+from broker.jobs import Checkpoint, Evaluate, Forget, Give, Keep, MakeBatches, Step
 from mdgan_edge.actors import Core, Finish, Nanos, Peer, Trainer
 from mdgan_edge.messages import NodeId
 from nodes.jobs import Install, Offer, Prepare, Save, Shelve, Train
@@ -156,7 +156,7 @@ class Machine:
                 return server.step.at(u), self.slow
             case Evaluate():
                 return server.evaluate.at(u), self.slow
-            case Checkpoint():
+            case Checkpoint() | Keep() | Give() | Forget():
                 return server.checkpoint.at(u), self.slow
             case Prepare():
                 return device.prepare.at(u), self.disk_slow

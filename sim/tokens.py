@@ -14,8 +14,11 @@ from broker.jobs import (
     Checkpointed,
     Evaluate,
     Evaluated,
+    Forget,
+    Give,
     HubJob,
     HubResult,
+    Keep,
     MakeBatches,
     Step,
     Stepped,
@@ -27,6 +30,7 @@ from nodes.jobs import (
     SHADOW,
     Install,
     Moved,
+    Name,
     NodeJob,
     NodeResult,
     Offer,
@@ -39,8 +43,9 @@ from nodes.jobs import (
     Shelved,
     Train,
     Trained,
-    moved_on,
+    name_of,
 )
+from sim.orphans import Orphans
 
 ARCHITECTURE = "tokens"
 PARAMETERS = 670_219  # of a discriminator: as many as the paper's for MNIST
@@ -48,9 +53,10 @@ PARAMETERS = 670_219  # of a discriminator: as many as the paper's for MNIST
 
 @dataclass(slots=True)
 class HubDisk:
-    """The version of the hub's last checkpoint."""
+    """The version of the hub's last checkpoint, and its shelf."""
 
     version: Version = START
+    orphans: Orphans = field(default_factory=Orphans)
 
 
 class TokenHub:
@@ -74,6 +80,8 @@ class TokenHub:
             case Checkpoint(version):
                 self._disk.version = version
                 return Checkpointed(version, None)
+            case Keep() | Give() | Forget():
+                return self._disk.orphans.do(job)
             case _:
                 assert_never(job)
 
@@ -98,7 +106,7 @@ class TokenNode:
     def __init__(self, disk: Disk) -> None:
         self._disk = disk
         self._run_id = ""
-        self.name: tuple[DiscriminatorId, int] = (DiscriminatorId(""), 0)
+        self.name: Name = (DiscriminatorId(""), 0)
         self._tasks = 0
 
     def do(self, job: NodeJob) -> NodeResult:
@@ -113,14 +121,15 @@ class TokenNode:
             case Save():
                 self._save()
                 return Saved()
-            case Offer(swap_id):
-                return Offered(swap_id, "", Tensor("float32", (PARAMETERS,), b"", 1.0), None)
+            case Offer(swap_id, name):
+                here = name in (None, self.name, *map(name_of, self._disk.spares))
+                return Offered(swap_id, "", Tensor("float32", (PARAMETERS,), b"", 1.0) if here else None, None)
             case Shelve(copy):
                 self._save()
-                self._disk.slots[SHADOW] = HeldDiscriminator(*moved_on(copy), ARCHITECTURE, self._tasks)
+                self._disk.slots[SHADOW] = HeldDiscriminator(*job.shelf_name, ARCHITECTURE, self._tasks)
                 return Shelved(copy, None, self._disk.spares)
-            case Install(discriminator_id, hop):
-                return self._install((discriminator_id, hop))
+            case Install(discriminator_id, hop, backup):
+                return self._install((discriminator_id, hop), backup)
             case _:
                 assert_never(job)
 
@@ -133,12 +142,13 @@ class TokenNode:
         elif starts and kept is not None:
             self._tasks, self.name = kept.tasks, (kept.discriminator_id, kept.hop)
         if self.name != name:
-            self._install(name)
+            self._install(name, backup=self._tasks > 0)  # what was never trained is worth none
         return Prepared(self._held())
 
-    def _install(self, name: tuple[DiscriminatorId, int]) -> Moved:
-        assert any((spare.discriminator_id, spare.hop) == name for spare in self._disk.spares), f"{name} is not here"
-        self._disk.slots[BACKUP] = self._held()
+    def _install(self, name: Name, backup: bool) -> Moved:
+        assert name in map(name_of, self._disk.spares), f"{name} is not here"
+        if backup:
+            self._disk.slots[BACKUP] = self._held()
         self.name = name
         self._save()
         return Moved(self._held(), self._disk.spares)

@@ -102,7 +102,7 @@ class World:
         self.owners: dict[NodeId, Owner] = {}  # what the hub has made durable
         self.last_core: Core | None = None  # of the hub that runs, or ran last, ...
         self.last_hub_core: HubCore | None = None  # ... if it is MD-GAN's
-        self._swaps = settings.training.swap != "off"
+        self.meet = settings.training.swap != "off" or settings.training.newcomer == "copy"  # nodes call each other
         self.register = {name: str(name) for name in node_names(scenario.nodes)}  # a node's key is its name
         self.hub_cuts = 0  # isolations of the hub that go on
         self.hub_back_at: int | None = None  # while the hub is down: when it starts again, if ever
@@ -173,7 +173,7 @@ class World:
     def _register_changed(self, hub: Machine, _: None) -> None:
         if hub.paused_until > self.now:
             self.push(hub.paused_until, self._register_changed, hub, None)
-        elif hub.process is not None and self._swaps:
+        elif hub.process is not None and self.meet:
             self.handle(hub, RegisterChanged(keys=dict(self.register)))
 
     def _speed(self, name: NodeId) -> float:
@@ -361,7 +361,7 @@ class World:
                 if self.recorder is not None:
                     self.recorder.measure(self.now, machine.name, effect)
             case Persist(owners):
-                self.owners.update({owner.node: owner for owner in owners})
+                self.owners.update({owner.node: owner for owner in owners})  # whoever loses one gets another at once
             case Reconnect():
                 self.break_connection(machine)
                 if self.hub.process is None:

@@ -71,7 +71,8 @@ def swapped(direct_bytes: tuple[int, int]) -> HubWorld:
 
 
 def test_a_swap_is_direct_if_both_say_so_and_relayed_otherwise() -> None:
-    ways = [run_report(swapped(said).core)["swaps"] for said in ((400, 400), (400, 0), (0, 0))]
+    reports = [run_report(swapped(said).core)["swaps"] for said in ((400, 400), (400, 0), (0, 0))]
+    ways = [{key: one[key] for key in ("committed", "aborted", "direct", "relayed")} for one in reports]
     assert ways == [
         {"committed": 1, "aborted": 0, "direct": 1, "relayed": 0},
         {"committed": 1, "aborted": 0, "direct": 0, "relayed": 1},

@@ -55,7 +55,7 @@ def member_note(node: NodeId, state: str, why: str, *tasks: int) -> Note:
 
 
 def test_bye_returns_the_tasks_and_is_answered_even_twice() -> None:
-    world = training_world(ALICE, BOB)
+    world = training_world(ALICE, BOB, newcomer="fresh")
     header = world.headers[ALICE]
     assert world.say(ALICE, Bye("stopped")) == [
         member_note(ALICE, "left", "stopped", 1),

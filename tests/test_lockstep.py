@@ -39,7 +39,7 @@ State = Mapping[str, torch.Tensor]
 
 
 def settings(model: ModelSettings = SMALL, **training: Any) -> Settings:
-    chosen: dict[str, Any] = {"seed": 4, "steps": STEPS, "batch_size": 4, **EXACT_REDUCTION, **training}
+    chosen: dict[str, Any] = {"seed": 4, "steps": STEPS, "batch_size": 4, "swap": "off", **EXACT_REDUCTION, **training}
     base = Settings()
     hub = replace(base.hub, nodes_min=len(NODES), evaluate_every=1000)
     return replace(base, model=model, training=TrainingSettings(**chosen), hub=hub)

@@ -296,9 +296,14 @@ def test_a_discriminator_that_diverges_on_the_way_out_does_not_hold_the_node_up(
     assert node.hear(ByeAck()) == [STOPPED]
 
 
-@pytest.mark.parametrize(
-    ("reason", "outcome"), [("completed", "completed"), ("stopped", "stopped"), ("drain", "stopped")]
-)
+def test_a_node_that_is_drained_says_bye_itself_since_the_hub_may_want_what_it_has() -> None:
+    node = serving()
+    assert node.hear(Bye("drain")) == [Note("leaving", "drain"), Run(Save())]
+    assert node.take(SAVED) == [send(Bye("drain"))]
+    assert node.hear(ByeAck()) == [Finish(ExitCode.OK, "stopped", "drain")]
+
+
+@pytest.mark.parametrize(("reason", "outcome"), [("completed", "completed"), ("stopped", "stopped")])
 def test_a_hub_that_says_goodbye_is_answered_after_the_discriminator_is_saved(reason: str, outcome: str) -> None:
     node = serving()
     assert node.hear(Bye(reason)) == [Note("leaving", reason), Run(Save())]

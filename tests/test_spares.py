@@ -55,6 +55,30 @@ def prepared(store: NodeStore) -> tuple[NodeTrainer, NodeTrainer]:
     return ann, bob
 
 
+def test_a_spare_is_given_as_well_as_what_is_held(store: NodeStore) -> None:
+    ann, _ = prepared(store)
+    copy, _ = bobs_copy()
+    given = ann.do(Offer(SWAP, GIVEN))
+    assert isinstance(given, Offered)
+    assert given.digest == copy.digest  # bob's, as it came
+    assert ann.do(Offer(SWAP, ann.name)) == ann.do(Offer(SWAP))
+
+
+def test_a_spare_that_is_not_here_any_more_is_not_given(store: NodeStore) -> None:
+    assert prepared(store)[0].do(Offer(SWAP, (BOBS, 99))) == Offered(SWAP, "", None, None)
+
+
+def test_what_is_adopted_leaves_no_backup_of_the_fresh_one_it_replaces(store: NodeStore) -> None:
+    ann = started(store)
+    ann.do(prepare(fresh=True))
+    copy, _ = bobs_copy()
+    name = (DiscriminatorId("d7-ann"), 0)
+    ann.do(Shelve(copy, name))
+    moved = ann.do(Install(*name, backup=False))
+    assert isinstance(moved, Moved)
+    assert (moved.held.discriminator_id, [one.discriminator_id for one in moved.spares]) == (name[0], [name[0]])
+
+
 def parameters(trainer: NodeTrainer) -> dict[str, torch.Tensor]:
     assert trainer.state is not None
     return {name: value.clone() for name, value in trainer.state.tensors().items()}

@@ -118,9 +118,11 @@ class DiscriminatorState:
         """Parameters, buffers and Adam state by name, for a safetensors file."""
         return tensors_of({"module": self.module}, self.optimizer)
 
-    def travelling(self, *, optimizer: bool) -> dict[str, torch.Tensor]:
-        """What moves in a swap: parameters and buffers, and Adam's moments if these go along; always as many."""
-        tensors = self.tensors()
+    def travelling(
+        self, tensors: Mapping[str, torch.Tensor] | None = None, *, optimizer: bool
+    ) -> dict[str, torch.Tensor]:
+        """What moves of such tensors, by default its own: parameters, buffers, Adam's moments; always as many."""
+        tensors = self.tensors() if tensors is None else tensors
         if not optimizer:
             return {name: value for name, value in tensors.items() if not name.startswith(ADAM)}
         return {**unused_adam(self.module), **tensors}

@@ -21,6 +21,7 @@ from mdgan_edge.messages import (
     PROTOCOL_VERSION,
     Abort,
     Accept,
+    Adopt,
     Bye,
     ByeAck,
     Commit,
@@ -31,6 +32,7 @@ from mdgan_edge.messages import (
     Error,
     Expect,
     Feedback,
+    Fetch,
     GivenUp,
     Hello,
     Installed,
@@ -92,6 +94,8 @@ TYPES: Mapping[int, type[Message]] = {
     21: Installed,
     22: GivenUp,
     23: Expect,
+    24: Adopt,
+    25: Fetch,
 }
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from mdgan_edge.actors import Effect, Send
 from mdgan_edge.messages import Commit, DiscriminatorId, NodeId, Welcome
+from nodes.core import NodeCore
 from sim.invariants.ledger import Ledger
 from sim.invariants.names import Found
 
@@ -42,6 +43,23 @@ class Census:
             what = f"it was given {commit.discriminator_id}, hop {commit.hop}, and has no copy"
             yield "discriminator_not_lost", node, what
 
+    def adopted(self, world: World, node: NodeId, commit: Commit) -> Iterator[Found]:
+        """The hub says COMMIT to a node that adopts: what it held is gone for good."""
+        process = world.machines[node].process
+        held = process.core.held if process is not None and isinstance(process.core, NodeCore) else None
+        if held is None or (held.discriminator_id, held.hop) == (commit.discriminator_id, commit.hop):
+            return
+        if held.tasks or held.hop:
+            yield "discriminator_not_lost", node, f"it had {held.discriminator_id}, and was given another instead"
+
+    def let_go(self, world: World, ledger: Ledger, node: NodeId) -> Iterator[Found]:
+        """The hub says BYE_ACK to a node that leaves while the run goes on."""
+        name = ledger.assigned[node][0]
+        others = (one for one in world.machines.values() if one.name != node and not one.gone)
+        on_the_shelf = any(one.discriminator_id == name for one in world.hub.disk.orphans.listed)
+        if not on_the_shelf and not any(name in names_in(machine) for machine in others):
+            yield "handed_over", node, f"it leaves with {name}, of which nobody else has a copy"
+
     def look(self, machine: Machine, ledger: Ledger) -> Iterator[Found]:
         """Once a second, at a healthy node: what it owns and once had, it still has."""
         name, process = ledger.assigned.get(machine.name), machine.process
@@ -51,6 +69,13 @@ class Census:
             self._seen[machine.name] = (*name, process)
         elif self._seen.get(machine.name) == (*name, process):
             yield "discriminator_not_lost", machine.name, f"it had {name[0]}, hop {name[1]}, and no copy is left"
+
+
+def names_in(machine: Machine) -> set[str]:
+    """The discriminators of which a copy of any age is there."""
+    trainer: Any = machine.process.trainer if machine.process is not None else None
+    kept = (machine.disk.held, *machine.disk.spares)
+    return {one.discriminator_id for one in kept if one is not None} | ({trainer.name[0]} if trainer else set())
 
 
 def has(machine: Machine, name: tuple[str, int]) -> bool:

@@ -8,11 +8,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from broker.core import Phase
 from broker.jobs import Checkpointed, Step, Stepped
 from mdgan_edge.actors import Drain, Effect, Event, Finish, Garbled, JobDone, Note, Persist, Received, Run, Send, Tick
 from mdgan_edge.messages import (
     Abort,
+    Adopt,
     Bye,
+    ByeAck,
     Commit,
     Error,
     Feedback,
@@ -47,6 +50,7 @@ if TYPE_CHECKING:
     from sim.machine import Machine
     from sim.world import World
 
+NOT_TAKEN = "not_handed_over"  # the hub's reason why it went without
 FORGET_AFTER = 100  # versions beyond staleness_max
 
 
@@ -185,12 +189,28 @@ class Checks:
             elif isinstance(effect, Note):
                 sometimes.of_hub_note(effect, self.sometimes)
                 self._liveness.noted(world, effect)
+                if effect.what == "member" and effect.facts["state"] in ("dead", "left", "revoked"):
+                    self._ledger.gone[effect.facts["node"]] = effect.facts["state"]
                 if effect.what in ("member", "quarantined"):
                     self._found(world, self._credit.noted(effect))
             elif isinstance(effect, Finish):
                 self._seen.add("exit")
                 self._found(world, self._exits.hub_ends(effect, self._ledger.version, self._training.steps))
+        self._look_at_leavers(world, effects)
         self._look_at_queues(world)
+
+    def _look_at_leavers(self, world: World, effects: list[Effect]) -> None:
+        """BYE_ACK to a member that leaves in the middle of a run, and of whose discriminator nothing else is said."""
+        core = world.hub_core
+        if core is None or core.phase is not Phase.TRAINING or self._training.newcomer == "fresh":
+            return
+        said = {effect.facts["node"] for effect in effects if isinstance(effect, Note) and effect.what == NOT_TAKEN}
+        for effect in effects:
+            if isinstance(effect, Send) and isinstance(effect.message, ByeAck):
+                node = effect.to.node
+                if self._ledger.gone.get(node) == "left" and node not in said:
+                    self._seen.add("let go")
+                    self._found(world, self._census.let_go(world, self._ledger, node))
 
     def _received(self, world: World, event: Received, effects: list[Effect]) -> None:
         node, message, core = event.sender.node, event.message, world.last_hub_core
@@ -230,6 +250,10 @@ class Checks:
         elif isinstance(send.message, Commit):
             self._found(world, self._swaps.committed(self._ledger, send.to.node, send.message))
             self._found(world, self._census.committed(world, send.to.node, send.message))
+            if self._swaps.adoption(send.message.swap_id):
+                self._found(world, self._census.adopted(world, send.to.node, send.message))
+        elif isinstance(send.message, Adopt):
+            self._swaps.told(send.to.node, send.message)
         elif isinstance(send.message, Abort):
             self._found(world, self._swaps.voided(send.to.node, send.message.swap_id))
         else:

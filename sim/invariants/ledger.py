@@ -35,6 +35,7 @@ class Ledger:
     owners: dict[str, NodeId] = field(default_factory=dict)
     assigned: dict[NodeId, tuple[str, int]] = field(default_factory=dict)  # by the last WELCOME: discriminator, hop
     left: set[NodeId] = field(default_factory=set)
+    gone: dict[NodeId, str] = field(default_factory=dict)  # whom the hub has written off, and as what
     rejoined: int = 0  # how often a node was welcomed again without having been started again
     feedback: int = 0  # received, whatever became of it
     live: int = 0  # after the last event
@@ -52,6 +53,10 @@ class Ledger:
         self.version = version
         self.owners, self.incarnations, self.assigned = hub.owners, hub.incarnations, hub.assigned
         self.rejoined, self.labels_seen = hub.rejoined, hub.labels_seen
+
+    def is_there(self, node: NodeId) -> bool:
+        """Whether it was welcomed by this hub, and is not gone."""
+        return node in self.sessions and node not in self.gone
 
     def forget(self, older_than: Version) -> None:
         """Tasks of versions that can only be stale."""

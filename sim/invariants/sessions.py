@@ -45,6 +45,7 @@ def _welcomed(
         yield "current_incarnation", node, f"incarnation {hello.incarnation} was let in after {before}"
     ledger.incarnations[node], ledger.labels[node] = hello.incarnation, hello.labels
     ledger.left.discard(node)
+    ledger.gone.pop(node, None)
     yield from _kept(ledger, facts, node, hello, assigned)
     ledger.assigned[node] = (assigned.discriminator_id, assigned.hop)
     owner = ledger.owners.setdefault(assigned.discriminator_id, node)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from broker.ownership import Owner
 from broker.swaps import SWAP_DEADLINE_S
 from mdgan_edge.actors import nanos
-from mdgan_edge.messages import Commit, DiscriminatorId, NodeId, Prepared, SwapId
+from mdgan_edge.messages import Adopt, Commit, DiscriminatorId, NodeId, Prepared, SwapId
 from nodes.core import NodeCore
 from nodes.core import Phase as NodePhase
 from nodes.swapping import ASK_AGAIN_S, Stage
@@ -32,6 +32,7 @@ class Swap:
     prepared: dict[NodeId, Prepared] = field(default_factory=dict)
     given: dict[NodeId, Name] = field(default_factory=dict)
     void: bool = False
+    adopts: Adopt | None = None  # it is half a swap
 
 
 class SwapBook:
@@ -39,6 +40,7 @@ class SwapBook:
 
     def __init__(self) -> None:
         self._swaps: dict[SwapId, Swap] = {}
+        self._told: dict[NodeId, Name] = {}  # what a node was told last to adopt
         self._in_doubt: dict[NodeId, tuple[SwapId, int]] = {}  # since when a node waits for a decision
 
     @property
@@ -50,15 +52,29 @@ class SwapBook:
         """The hub has heard PREPARED."""
         self._swaps.setdefault(said.swap_id, Swap()).prepared[node] = said
 
+    def told(self, node: NodeId, adopt: Adopt) -> None:
+        """The hub says ADOPT."""
+        self._swaps.setdefault(adopt.swap_id, Swap()).adopts = adopt
+        self._told[node] = (adopt.discriminator_id, adopt.hop)
+
+    def adoption(self, swap_id: SwapId) -> bool:
+        """Whether that is one."""
+        swap = self._swaps.get(swap_id)
+        return swap is not None and swap.adopts is not None
+
     def recorded(self, ledger: Ledger, owners: Sequence[Owner]) -> Iterator[Found]:
-        """The hub makes owners durable. Two at once are a swap, and this is its decision."""
+        """The hub makes owners durable. Two at once are a swap, or adopter and former owner: this is the decision."""
         nodes = {owner.node for owner in owners}
-        if len(nodes) < BOTH:
+        adopts = next((owner for owner in owners if self._told.get(owner.node) == _name(owner)), None)
+        if len(nodes) < BOTH and adopts is None:
             return
         for owner in owners:
             before = ledger.owners.get(owner.discriminator_id)
-            if before not in nodes:
+            if adopts is not None:
+                yield from _adopted(ledger, owner, before)
+            elif before not in nodes:
                 yield "one_owner", owner.node, f"{owner.discriminator_id} is {before}'s"
+        for owner in owners:
             ledger.owners[owner.discriminator_id] = owner.node
             ledger.assigned[owner.node] = (owner.discriminator_id, owner.hop)
 
@@ -71,8 +87,11 @@ class SwapBook:
         if swap.given.setdefault(node, mine) != mine:
             yield "swap_decided_once", node, f"{commit.swap_id} gave it {swap.given[node]}, and now {mine}"
         said = swap.prepared.get(node)
-        if said is None or len(swap.prepared) < BOTH:
+        if said is None or len(swap.prepared) < (BOTH if swap.adopts is None else 1):
             yield "swap_decided_once", node, f"{commit.swap_id} was committed, only {sorted(swap.prepared)} prepared"
+        elif swap.adopts is not None:
+            if mine != (swap.adopts.discriminator_id, swap.adopts.hop):
+                yield "swap_decided_once", node, f"it was told to adopt {swap.adopts.discriminator_id}, got {mine}"
         elif mine != (said.received_id, said.received_hop + 1):
             yield "swap_decided_once", node, f"it was prepared for {said.received_id}, and was given {mine}"
         if ledger.assigned.get(node) != mine:
@@ -99,3 +118,18 @@ class SwapBook:
             self._in_doubt[machine.name] = (swap_id, now)
         elif now - since > DOUBT_MAX_NS:
             yield "no_swap_in_doubt", machine.name, f"{swap_id} is undecided for {(now - since) / 1e9:.1f} s"
+
+
+def _name(owner: Owner) -> Name:
+    return owner.discriminator_id, owner.hop
+
+
+def _adopted(ledger: Ledger, owner: Owner, before: NodeId | None) -> Iterator[Found]:
+    """A copy has a name that nobody has had; what is restored has no owner that is there."""
+    if before in (None, owner.node):
+        return
+    what, owned = owner.discriminator_id, ledger.assigned.get(before, ("", 0))[0]
+    if not owner.hop:
+        yield "one_owner", owner.node, f"it adopts a new {what}, a name that {before} has had"
+    elif owned == what and ledger.is_there(before):
+        yield "one_owner", owner.node, f"{what} was taken from {before}, which is there"

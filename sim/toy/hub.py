@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import groupby
 from typing import assert_never
@@ -18,8 +18,11 @@ from broker.jobs import (
     Contribution,
     Evaluate,
     Evaluated,
+    Forget,
+    Give,
     HubJob,
     HubResult,
+    Keep,
     MakeBatches,
     Step,
     Stepped,
@@ -28,6 +31,7 @@ from mdgan_edge.actors import Aside
 from mdgan_edge.messages import Version
 from mdgan_edge.settings import Settings
 from mdgan_edge.streams import stream_seed
+from sim.orphans import Orphans
 from sim.toy.mixture import DIMENSIONS, Points
 from sim.toy.networks import (
     HIDDEN,
@@ -53,6 +57,7 @@ class ToyHubDisk:
     version: Version = START
     kept: tuple[Vector, Vector, Vector, Vector] | None = None
     steps: int = 0  # Adam's
+    orphans: Orphans = field(default_factory=Orphans)
 
 
 class ToyHub:
@@ -83,6 +88,8 @@ class ToyHub:
                     return self._evaluate(job)
                 case Checkpoint():
                     return self._checkpoint(job)
+                case Keep() | Give() | Forget():
+                    return self._disk.orphans.do(job)
                 case _:
                     assert_never(job)
 

@@ -8,13 +8,14 @@ from typing import assert_never
 
 import numpy as np
 
-from mdgan_edge.messages import Copy, DiscriminatorId, HeldDiscriminator, NodeId, NodeTerms, Task
+from mdgan_edge.messages import DiscriminatorId, HeldDiscriminator, NodeId, NodeTerms, Task
 from mdgan_edge.streams import stream_seed
 from nodes.jobs import (
     BACKUP,
     SHADOW,
     Install,
     Moved,
+    Name,
     NodeJob,
     NodeResult,
     Offer,
@@ -27,7 +28,7 @@ from nodes.jobs import (
     Shelved,
     Train,
     Trained,
-    moved_on,
+    name_of,
 )
 from sim.toy.losses import LOSSES
 from sim.toy.mixture import DIMENSIONS, Points
@@ -116,16 +117,16 @@ class ToyDiscriminator:
             run_id, held, self.parameters.copy(), adam.mean.copy(), adam.square.copy(), adam.steps
         )
 
-    def travelling(self) -> Vector:
-        """What moves in a swap: θ, and Adam's moments and steps if these go along."""
-        adam = self.adam
+    def travelling(self, saved: SavedDiscriminator) -> Vector:
+        """What moves of one: θ, and Adam's moments and steps if these go along."""
         if self._terms.swap_optimizer != "travel":
-            return self.parameters.copy()
-        return np.concatenate((self.parameters, adam.mean, adam.square, np.array([adam.steps], np.float32)))
+            return saved.parameters
+        return np.concatenate((saved.parameters, saved.mean, saved.square, np.array([saved.steps], np.float32)))
 
     def misfit(self, row: Vector) -> str | None:
         """Why this row is no discriminator that could come here; None if it is."""
-        if row.shape != self.travelling().shape:
+        count = len(self.parameters)
+        if len(row) != (3 * count + 1 if self._terms.swap_optimizer == "travel" else count):
             return "it has another number of parameters"
         return None if np.isfinite(row).all() else "it is not finite"
 
@@ -156,7 +157,7 @@ class ToyNode:
         self._node, self._shard, self._disk = node, shard, disk
         self._saved = disk.saved
         self._run_id = ""
-        self.name: tuple[DiscriminatorId, int] = (DiscriminatorId(""), 0)
+        self.name: Name = (DiscriminatorId(""), 0)
         self.state: ToyDiscriminator | None = None
 
     def do(self, job: NodeJob) -> NodeResult:
@@ -169,13 +170,12 @@ class ToyNode:
             case Save():
                 self._save()
                 return Saved()
-            case Offer(swap_id):
-                assert self.state is not None
-                return Offered(swap_id, "", row_to_wire(self.state.travelling()), None)
-            case Shelve(copy):
-                return self._shelve(copy)
-            case Install(discriminator_id, hop):
-                return self._install((discriminator_id, hop))
+            case Offer():
+                return self._offer(job)
+            case Shelve():
+                return self._shelve(job)
+            case Install(discriminator_id, hop, backup):
+                return self._install((discriminator_id, hop), backup)
             case _:
                 assert_never(job)
 
@@ -191,23 +191,38 @@ class ToyNode:
         if job.fresh:
             self.name = name
         elif self.name != name:
-            self._install(name)
+            self._install(name, backup=self.state.tasks > 0)  # what was never trained is worth none
         return Prepared(self._held())
 
-    def _shelve(self, copy: Copy) -> Shelved:
+    def _offer(self, job: Offer) -> Offered:
         assert self.state is not None
+        saved = self.state.saved(self._run_id, self._held())
+        if job.name not in (None, self.name):
+            spare = self._spare(job.name)
+            if spare is None:
+                return Offered(job.swap_id, "", None, None)
+            saved = spare
+        return Offered(job.swap_id, "", row_to_wire(self.state.travelling(saved)), None)
+
+    def _spare(self, name: Name | None) -> SavedDiscriminator | None:
+        return next((one for one in self._disk.slots.values() if name_of(one.held) == name), None)
+
+    def _shelve(self, job: Shelve) -> Shelved:
+        assert self.state is not None
+        copy = job.copy
         trouble = self.state.misfit(row_from_wire(copy.numbers))
         if trouble is None:
             self._save()
-            held = HeldDiscriminator(*moved_on(copy), ARCHITECTURE, self.state.tasks)
+            held = HeldDiscriminator(*job.shelf_name, ARCHITECTURE, self.state.tasks)
             self._disk.slots[SHADOW] = self.state.arrived(self._run_id, held, row_from_wire(copy.numbers))
         return Shelved(copy, trouble, self._disk.spares)
 
-    def _install(self, name: tuple[DiscriminatorId, int]) -> Moved:
+    def _install(self, name: Name, backup: bool) -> Moved:
         assert self.state is not None
-        spares = self._disk.slots.values()
-        spare = next(one for one in spares if (one.held.discriminator_id, one.held.hop) == name)
-        self._disk.slots[BACKUP] = self.state.saved(self._run_id, self._held())
+        spare = self._spare(name)
+        assert spare is not None, f"{name} is not here"
+        if backup:
+            self._disk.slots[BACKUP] = self.state.saved(self._run_id, self._held())
         self.state.take(spare)
         self.name = name
         self._save()

@@ -1,0 +1,72 @@
+"""Broken adoptions and hand-overs, one defect each. To be played where nodes come and go."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from broker.adoptions import Adoptions
+from broker.member import Member
+from broker.ownership import Ownership
+from broker.shelving import Shelving
+from broker.swaps import Swaps
+from mdgan_edge.actors import Persist, Send
+from mdgan_edge.messages import ByeAck, DiscriminatorId, NodeId
+from tests.mutants.planting import always, broken, caught_by
+
+
+@caught_by("handed_over")
+def who_leaves_is_let_go_at_once() -> Any:
+    def hasty(_: Any) -> Any:
+        def bye(self: Shelving, member: Member, training: bool, now: Any) -> Any:  # noqa: ARG001
+            return [Send(member.peer, ByeAck(), member.header)]
+
+        return bye
+
+    return broken(Shelving, "bye", hasty)
+
+
+@caught_by("handed_over")
+def what_nodes_once_said_to_have_counts_for_ever() -> Any:
+    return broken(Shelving, "_is_safe", always(True))
+
+
+@caught_by("one_owner")
+def a_copy_has_the_name_of_its_parent() -> Any:
+    def nameless(true: Any) -> Any:
+        def adopt(self: Ownership, node: NodeId, name: Any, parent: DiscriminatorId | None) -> Any:
+            return true(self, node, name if parent is None else (parent, 0), parent)
+
+        return adopt
+
+    return broken(Ownership, "adopt", nameless)
+
+
+@caught_by("one_owner")
+def owners_that_are_there_are_robbed() -> Any:
+    return broken(Adoptions, "_is_orphan", always(True))
+
+
+@caught_by("swap_decided_once")
+def adopted_without_a_record() -> Any:
+    def careless(true: Any) -> Any:
+        def adopted(self: Any, *args: Any) -> Any:
+            return [effect for effect in true(self, *args) if not isinstance(effect, Persist)]
+
+        return adopted
+
+    return broken(Swaps, "_adopted", careless)
+
+
+@caught_by("discriminator_not_lost")
+def what_was_trained_gives_way() -> Any:
+    """The hub hands out tasks meanwhile, and the node does not look at what it has done."""
+
+    def hungry(true: Any) -> Any:
+        def begin(self: Adoptions, member: Member, *args: Any) -> Any:
+            effects = true(self, member, *args)
+            member.adopts_until = type(member.adopts_until)(0)
+            return effects
+
+        return begin
+
+    return broken(Adoptions, "begin", hungry)
