@@ -168,8 +168,7 @@ class HubCore:
 
     def _sign_of_life(self, member: Member, now: Nanos) -> list[Effect]:
         self.training.look_at(member.node)
-        change = self.members.heard(member, now)
-        return [] if change is None else [change.note()]
+        return _noted(self.members.heard(member, now))
 
     def _from_member(self, member: Member, message: Message, now: Nanos) -> list[Effect]:
         match message:

@@ -97,7 +97,11 @@ def test_a_known_key_under_another_name_is_refused(store: HubStore) -> None:
     assert lines(store) == [("alice", KEY, "member")]
 
 
-@pytest.mark.parametrize(("node", "key"), [("Alice", KEY), ("", KEY), ("alice", "short"), ("alice", KEY[:-1] + " ")])
+@pytest.mark.parametrize(
+    ("node", "key"),
+    [("Alice", KEY), ("", KEY), ("alice", "short"), ("alice", KEY[:-1] + " ")],
+    ids=["capital", "no name", "short key", "a space in the key"],
+)
 def test_what_is_no_name_or_no_key_is_refused(store: HubStore, node: str, key: str) -> None:
     with pytest.raises(ConfigurationError):
         store.add(node, key)
