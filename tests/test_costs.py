@@ -96,6 +96,7 @@ def test_the_command_says_what_messages_weigh_on_the_wire() -> None:
     assert found["totals"]["mdgan_to_flgan"] > 1
 
 
+@pytest.mark.long
 def test_seconds_and_memory_are_measured_in_a_process_of_its_own() -> None:
     settings = settings_for(MODELS["cnn28"], nodes=2, batch=4, steps=1)
     found = json.loads(run_fresh("a node", "sim.roles", "mdgan-node", msgspec.json.encode(settings).decode()))
