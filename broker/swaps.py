@@ -151,10 +151,6 @@ class Swaps:
             return [_send(member, Decline(message.swap_id, message.to, member.node, "gone"))]
         return []
 
-    def is_open(self, swap_id: SwapId) -> bool:
-        """Whether one half is here, or somebody has not said INSTALLED."""
-        return swap_id in self._halves or any(told.swap_id == swap_id for told in self._told.values())
-
     def _view(self, node: NodeId) -> tuple[NodeId, ...]:
         """At most VIEW_SIZE live nodes without this one: a draw without replacement, counted."""
         others = [one for one in self._members.live if one != node]

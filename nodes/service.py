@@ -73,6 +73,8 @@ def run_node(settings: NodeSettings, options: NodeOptions, shard: Images, tell: 
     journal = Journal(options.state / "journal.jsonl", now / 1e9)
     recorder = FileRecorder(journal, None, tell)
     recorder.note(Note("shard", describe(shard)), now / 1e9)
+    for trouble in trainer.troubles:
+        recorder.note(Note("spare_lost", trouble, level="warning"), now / 1e9)
     service = Service(core, trainer, endpoint, recorder, lambda now: status_report(core, now))
     with signals_drain(service):
         finish = service.run(lambda status: write_json(store.status, status))

@@ -7,21 +7,35 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from mdgan_edge.errors import DataError
 from mdgan_edge.messages import HeldDiscriminator
 from nodes.jobs import SLOTS, Name, name_of
 from nodes.saved import SavedDiscriminator, read_discriminator, write_discriminator
 
 
 class Spares:
-    """Two slots. `folder` is where they are kept; None where nothing is to be."""
+    """Two slots. `folder` is where they are kept; None where nothing is to be.
+
+    `troubles`: what could not be read and was set aside. It is a copy of what lies elsewhere, and stops nobody.
+    """
 
     def __init__(self, folder: Path | None) -> None:
         self._folder = folder
+        self.troubles: list[str] = []
         self._slots: dict[str, SavedDiscriminator] = {}
         for slot in SLOTS:
-            saved = read_discriminator(folder / f"{slot}.safetensors") if folder is not None else None
+            saved = self._read(folder / f"{slot}.safetensors") if folder is not None else None
             if saved is not None:
                 self._slots[slot] = saved
+
+    def _read(self, path: Path) -> SavedDiscriminator | None:
+        try:
+            return read_discriminator(path)
+        except DataError:
+            aside = path.with_suffix(".unreadable")
+            path.replace(aside)
+            self.troubles.append(f"cannot read {path}: set aside as {aside.name}, going on without it")
+            return None
 
     def listed(self, run_id: str | None) -> tuple[HeldDiscriminator, ...]:
         """Those of a run, the shadow first."""

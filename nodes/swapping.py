@@ -304,7 +304,10 @@ class Swapping:
             case Stage.ASKING:
                 if self._by != HUB:
                     return self._ask_through_the_hub(held, now)
-                return self._give_up_adoption("gone") if self._adopts else self._ask_next(held, now)
+                if self._adopts:
+                    return self._give_up_adoption("gone")
+                moved_on = Decline(self.swap_id, self._node, self._partner, "busy")
+                return [moved_on, *self._ask_next(held, now)]  # perhaps only its answer was lost, and it gives
             case Stage.PREPARED:
                 assert self._prepared is not None
                 self.deadline = Nanos(now + nanos(ASK_AGAIN_S))

@@ -82,6 +82,11 @@ class NodeTrainer:
         """What lies beside it, of the same run."""
         return self._spares.listed(self._saved.run_id if self._saved is not None else self._run_id)
 
+    @property
+    def troubles(self) -> tuple[str, ...]:
+        """What lay beside it and could not be read."""
+        return tuple(self._spares.troubles)
+
     def do(self, job: NodeJob) -> NodeResult:
         """One job, whole."""
         match job:

@@ -98,7 +98,7 @@ class _Counted(World):
 
 
 def _plan(nodes: int) -> Plan:
-    settings = {"training.steps": NEVER, "hub.nodes_min": nodes}
+    settings = {"training.steps": NEVER, "training.swap": "off", "hub.nodes_min": nodes}
     return plan_run(Scenario(name="bench", duration=Duration(10**12), nodes=nodes, settings=settings))
 
 

@@ -55,7 +55,8 @@ class Swarm:
     def __init__(self, settings: Settings, options: SwarmOptions) -> None:
         hub = replace(settings.hub, bind=LOOPBACK, nodes_min=settings.swarm.nodes)
         node = replace(settings.node, model=settings.model.name)  # the operator's own code is permitted to the nodes
-        if settings.training.swap != "off" and not node.peer_bind:
+        training = settings.training
+        if (training.swap != "off" or training.newcomer == "copy") and not node.peer_bind:
             node = replace(node, peer_bind=LOOPBACK)
         self.settings = replace(settings, hub=hub, node=node)
         self.run = options.run

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from msgspec.structs import replace
 
+from broker.swaps import Swaps
 from mdgan_edge.actors import Effect, Event, Send
 from mdgan_edge.messages import Commit, Propose, SwapId
 from nodes.core import NodeCore
@@ -112,8 +113,13 @@ def is_over(world: World, swap_id: SwapId) -> bool:
     cores = [one.process.core for one in world.machines.values() if one.process is not None]
     at_nodes = (core.swapping for core in cores if isinstance(core, NodeCore))
     return not any(one.stage is not None and one.swap_id == swap_id for one in at_nodes) and not (
-        world.hub_core is not None and world.hub_core.swaps.is_open(swap_id)
+        world.hub_core is not None and is_open(world.hub_core.swaps, swap_id)
     )
+
+
+def is_open(swaps: Swaps, swap_id: SwapId) -> bool:
+    """Whether one half is here, or somebody has not said INSTALLED."""
+    return swap_id in swaps._halves or any(told.swap_id == swap_id for told in swaps._told.values())
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,6 @@ import pytest
 import torch
 from msgspec.structs import replace
 
-from mdgan_edge.errors import DataError
 from mdgan_edge.gan.parcel import digest, pack
 from mdgan_edge.messages import Copy, DiscriminatorId, HeldDiscriminator, NodeId, SwapId, Tensor
 from nodes.jobs import Install, Moved, Offer, Offered, Prepare, Prepared, Save, Shelve, Shelved
@@ -189,12 +188,14 @@ def test_what_a_copy_says_of_its_architecture_is_not_believed(store: NodeStore) 
     assert [one.architecture for one in shelved.spares] == [FINGERPRINT]
 
 
-def test_a_spare_that_cannot_be_read_is_named_with_what_to_do(store: NodeStore) -> None:
+def test_a_torn_spare_is_set_aside_told_of_once_and_stops_nobody(store: NodeStore) -> None:
     prepared(store)
     shadow = store.folder / "shadow.safetensors"
     shadow.write_bytes(b"torn")
-    with pytest.raises(DataError, match=f"move {shadow} away"):
-        started(store)
+    ann = started(store)
+    assert ann.troubles == (f"cannot read {shadow}: set aside as shadow.unreadable, going on without it",)
+    assert (ann.spares, (store.folder / "shadow.unreadable").read_bytes()) == ((), b"torn")
+    assert started(store).troubles == ()
 
 
 def test_without_a_folder_spares_are_kept_in_memory() -> None:

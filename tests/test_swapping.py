@@ -141,10 +141,20 @@ def test_after_three_tries_others_are_asked_for_and_after_some_rounds_the_next_t
         side.hear(Peers(tuple(map(Neighbour, (BOB, CAROL, NodeId("dave"), NodeId("eve"))))))
         answers = [side.wait(ANSWER_S) for _ in range(TRIES_MAX)]
         said = [[type(one) for one in acts] for acts in answers]
-        assert said == [[Propose], [Propose], [GivenUp] if last else []]
+        assert said == [[Decline, Propose], [Decline, Propose], [Decline, GivenUp] if last else [Decline]]
         assert side.swapping.stage is (None if last else Stage.PAUSING)
         assert side.wait(100) == ([] if last else [Seek()])
     assert side.train() == [Seek()]
+
+
+def test_who_did_not_answer_is_told_that_nobody_waits_for_it_any_more() -> None:
+    side = asking(BOB)
+    swap_id = side.swapping.swap_id
+    assert side.wait(ANSWER_S)[0] == Decline(swap_id, ANN, BOB, "busy")
+    other = Side()  # its ACCEPT was lost
+    other.hear(THEIRS)
+    other.hear(Decline(ASKED, THEIRS.sender, ANN, "busy"))
+    assert other.swapping.stage is None
 
 
 def test_a_hub_that_names_nobody_in_time_is_asked_again() -> None:

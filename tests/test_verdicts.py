@@ -30,7 +30,7 @@ def unknown(seconds: int, heal: int | None = 0, **settings: object) -> set[str]:
         duration=Duration(seconds * S),
         expect=EXPECT,
         heal=None if heal is None else Heal(at=Duration(heal * S)),
-        settings={"training.steps": 10_000},
+        settings={"training.steps": 10_000, "training.swap": "off"},
     )
     verdicts = play(plan_run(scenario, 0, None, settings)).checks.verdicts()
     assert False not in verdicts.values()

@@ -65,7 +65,9 @@ class SwapBook:
     def recorded(self, ledger: Ledger, owners: Sequence[Owner]) -> Iterator[Found]:
         """The hub makes owners durable. Two at once are a swap, or adopter and former owner: this is the decision."""
         nodes = {owner.node for owner in owners}
-        adopts = next((owner for owner in owners if self._told.get(owner.node) == _name(owner)), None)
+        crossed = all(ledger.owners.get(owner.discriminator_id) in nodes - {owner.node} for owner in owners)
+        told = (owner for owner in owners if self._told.get(owner.node) == _name(owner))
+        adopts = None if crossed else next(told, None)
         if len(nodes) < BOTH and adopts is None:
             return
         for owner in owners:
