@@ -52,7 +52,7 @@ class Cell:
     seed: int
     curve: tuple[tuple[float, float], ...]
     versions: int
-    merged: Mapping[NodeId, int]  # feedbacks, by node that was there at the end
+    merged: Mapping[NodeId, int]  # feedbacks, by node that was there at the end, or ever if the run was over before
     weights: Mapping[NodeId, float]  # what they weighed: the sum of the node's parts of every step
     cpu_s: float
     finals: Mapping[str, float]  # of every score the median of the last evaluations
@@ -183,7 +183,9 @@ def play_cell(asked: Wanted, mode: str, seed: int) -> Cell:
         raise SelfCheckFailed(f"{mode}, seed {seed}: {violation.invariant} is violated: {violation.what}")
     core = played.world.last_hub_core
     assert core is not None
-    there = [member for member in core.members if member.present]
+    there = [member for member in core.members if member.present] or list(
+        core.members
+    )  # all have left a run that is over
     merged = {member.node: member.tally.merged for member in there}
     weights = {member.node: member.tally.weight for member in there}
     curve, version = smoothed(recorder.points, asked.smooth), core.training.version

@@ -62,6 +62,13 @@ def test_every_mode_is_played_in_the_same_weather_and_asynchrony_makes_more_vers
     assert all(cell.finals.keys() >= {"quality", "modes", "sliced_wasserstein"} for cell in cells.values())
 
 
+def test_shares_are_told_of_a_run_that_was_over_before_its_time() -> None:
+    cell = play_cell(asked(assignments={"hub.evaluate_every": "2", "training.steps": "5"}), "async-block", 0)
+    assert cell.versions == 5
+    assert len(cell.merged) == 3
+    assert sum(cell.merged.values()) >= 5
+
+
 def test_times_are_compared_seed_by_seed_and_a_seed_that_never_got_there_is_left_out() -> None:
     def cell(mode: str, seed: int, at: float | None) -> Cell:
         curve = ((1.0, 0.0),) if at is None else ((1.0, 0.0), (at, 1.0))
