@@ -10,7 +10,7 @@ from broker.member import Member
 from mdgan_edge.actors import Note
 from mdgan_edge.messages import NodeId
 
-RATE_MEMORY = 50  # steps over which a node's rate is averaged
+RATE_MEMORY = 50.0  # steps over which a node's rate is averaged
 WEIGHT_MIN, WEIGHT_MAX = 0.005, 200.0  # omega is never outside; docs/algorithm.md says why so wide
 LOW_SHARE = 0.25  # of its fair share: a node below is named
 FAIR_MIN = 20.0  # feedback that would have been a node's fair share before its own is judged
@@ -24,7 +24,6 @@ class Shares:
         self._fair = 0.0  # what a node that was live all the time would have given
         self._from: dict[NodeId, tuple[float, int]] = {}  # at a node's first look: that, and what it had given
         self._rates: dict[NodeId, float] = {}  # parts of steps without omega, averaged over steps at which it was live
-        self._steps: dict[NodeId, int] = {}  # so many of these
         self._mean_rate = 0.0
         self._warned: set[NodeId] = set()
 
@@ -48,11 +47,10 @@ class Shares:
         for one in merged:
             given[one.node] += one.part / self.omega(one.node)  # alpha
         total = sum(given.values())
-        usual = self._mean_rate or 1.0 / len(live)
+        usual = self._mean_rate or 1.0 / len(live)  # a newcomer is taken for one of average pace
         for node in live:
-            rate, steps = self._rates.get(node, usual), self._steps.get(node, 1)  # a newcomer: one average step
-            self._rates[node] = rate + (given[node] / total - rate) / min(steps + 1, RATE_MEMORY)
-            self._steps[node] = steps + 1
+            rate = self._rates.get(node, usual)
+            self._rates[node] = rate + (given[node] / total - rate) / RATE_MEMORY
         self._mean_rate = sum(self._rates[node] for node in live) / len(live)
 
     def behind(self, members: Iterable[Member]) -> list[tuple[Member, float]]:

@@ -61,6 +61,13 @@ def test_every_mode_is_played_in_the_same_weather_and_asynchrony_makes_more_vers
     assert all(run["curve"]["quality"] and len(run["merged"]) == 3 for run in first.values())
 
 
+def test_shares_are_told_of_a_run_that_was_over_before_its_time() -> None:
+    cell = play_cell(asked(assignments={"hub.evaluate_every": "2", "training.steps": "5"}), "async-block", 0)
+    assert cell.versions == 5
+    assert len(cell.merged) == 3
+    assert sum(cell.merged.values()) >= 5
+
+
 def test_times_are_compared_seed_by_seed_and_a_seed_that_never_got_there_is_left_out() -> None:
     times = {"sync": (8.0, 10.0), "async-block": (4.0, 4.0), "async-drop": (2.0, None)}
     runs = [

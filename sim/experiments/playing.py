@@ -98,7 +98,8 @@ def _figures(played: Played) -> Row:
         from sim.experiments.work import multiply_adds
 
         work = multiply_adds(played.world.settings, scenario.method, scenario.nodes, found)
-    there = {node: one for node, one in found["nodes"].items() if one["state"] in PRESENT}
+    nodes = found["nodes"]
+    there = {node: one for node, one in nodes.items() if one["state"] in PRESENT} or nodes  # all may have left an over run
     return {
         "outcome": found["outcome"],
         "updates": found.get("updates", found["version"]),
