@@ -114,6 +114,12 @@ def test_set_chooses_from_an_axis_makes_one_or_goes_before_the_scenario(small: P
     assert (first.scenario.nodes, first.settings.training.batch_size, first.settings.training.ema) == (3, 30, 0.5)
 
 
+def test_set_goes_before_the_scenario_but_not_before_the_values_of_an_axis_that_say_the_key(small: Path) -> None:
+    small.write_text(SMALL.replace('sync = {mode = "sync"}', 'calm = {mode = "async"}'))
+    first, second = (plan_cell(cell).settings.training for cell in experiment(small, training__quorum="2").cells[:2])
+    assert (first.quorum, second.quorum) == (2, 1)
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [
@@ -156,7 +162,7 @@ def test_a_bad_file_is_refused_in_one_line_before_anything_is_played(
 @pytest.mark.parametrize(
     ("words", "code", "says"),
     [
-        (("--set", "training.quorum=2"), ExitCode.CONFIGURATION, "what the axis kind varies"),
+        (("--set", "mode=sync"), ExitCode.CONFIGURATION, "what the axis kind varies"),
         (("--set", "nods=2"), ExitCode.CONFIGURATION, "did you mean 'nodes'?"),
         (("--set", "kind=synk"), ExitCode.CONFIGURATION, "did you mean 'sync'?"),
         (("--set", "training.stepps=2"), ExitCode.CONFIGURATION, "did you mean 'training.steps'?"),
