@@ -130,9 +130,7 @@ def main(role: str, settings: Settings) -> None:
 def _memory(field: str) -> int:
     """Resident bytes of this process, now (VmRSS) or at most so far (VmHWM); ru_maxrss may be the parent's."""
     if not STATUS.exists():
-        raise ConfigurationError(
-            f"memory is read from {STATUS}, which this system has not: leave it out, --no-processes"
-        )
+        raise ConfigurationError(f"memory is read from {STATUS}, which is not here: use --no-processes")
     (line,) = (line for line in STATUS.read_text(encoding="utf-8").splitlines() if line.startswith(f"{field}:"))
     return KILO * int(line.split()[1])
 

@@ -38,9 +38,9 @@ class Wanted:
     scenario: str
     seed: int | None
     fidelity: Fidelity | None
-    method: Method | None
     mode: str | None
     assignments: tuple[str, ...]
+    method: Method | None = None
 
     def replay(self, out: Path) -> str:
         """The command that does the same again, beside what is in `out`; as often as one likes."""
