@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from click.testing import CliRunner, Result
+from msgspec.structs import replace
 
+from mdgan_edge.costs import node_work, work_ratio
 from mdgan_edge.errors import ConfigurationError, DataError, ExitCode
+from mdgan_edge.gan.counting import pair_of
+from mdgan_edge.messages import ModelSettings
+from mdgan_edge.settings import Settings, TrainingSettings
 from sim.cli import main
 from sim.experiments.conditions import conditions_of, holds, key_of, plan_cell
 from sim.experiments.executors import in_processes
@@ -20,8 +25,10 @@ from sim.experiments.results import Results
 from sim.experiments.running import Shard
 from sim.experiments.summary import end_of, groups
 from sim.experiments.values import Cell, Experiment
+from sim.experiments.work import multiply_adds
 from sim.report.curves import spread_over
 from sim.report.drawing import draw_report
+from sim.scenario.values import Method
 
 SMALL = """
 about = "Small."
@@ -293,6 +300,17 @@ def test_a_group_says_the_median_over_its_seeds_and_an_empty_one_says_so() -> No
     assert found[0]["scores"]["quality"]["median"] == 2.0
     assert (found[0]["bytes"]["total"]["median"], found[0]["runs"], found[1]["runs"]) == (6, 3, 0)
     assert found[1]["scores"]["quality"] is None
+
+
+def test_work_of_a_run_is_that_of_its_tasks_and_a_node_of_flgan_does_a_local_iteration_for_each() -> None:
+    settings = replace(Settings(), model=ModelSettings(name="mlp"), training=TrainingSettings(batches_per_version=2))
+    tasks = {"nodes": {"n0": {"tasks": 3}, "n1": {"tasks": 3}}, "version": 3, "updates": 3}
+    mdgan, flgan, alone = (multiply_adds(settings, method, 2, tasks) for method in get_args(Method))
+    pair = pair_of(settings.model)
+    assert mdgan["node"] == 3 * 10 * node_work(pair, 1)
+    assert flgan["node"] / mdgan["node"] == pytest.approx(work_ratio(pair, 1))
+    assert alone == {"node": 0, "hub": flgan["node"], "total": flgan["node"]}
+    assert mdgan["total"] == 2 * mdgan["node"] + mdgan["hub"]
 
 
 def test_the_spread_is_shown_only_where_every_seed_has_a_score() -> None:
