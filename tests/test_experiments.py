@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any, get_args
 
+import click
 import pytest
 from click.testing import CliRunner, Result
 from msgspec.structs import replace
@@ -22,7 +23,7 @@ from sim.experiments.intervals import median_interval
 from sim.experiments.playing import Row, play_cell
 from sim.experiments.reading import find_experiment, read_experiment, shipped_experiments
 from sim.experiments.results import Results
-from sim.experiments.running import Shard
+from sim.experiments.running import Shard, seeds_of, seeds_text
 from sim.experiments.summary import end_of, groups
 from sim.experiments.values import Cell, Experiment
 from sim.experiments.work import multiply_adds
@@ -336,3 +337,13 @@ def test_the_page_of_a_sweep_stands_alone_and_names_what_is_missing(small: Path)
 def test_a_folder_that_is_no_sweep_and_no_run_has_no_page(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="neither a sweep"):
         draw_report(tmp_path)
+
+
+@pytest.mark.parametrize(("text", "seeds"), [("3", (0, 1, 2)), ("4-6", (4, 5, 6)), ("0", None), ("6-4", None)])
+def test_seeds_are_a_count_or_a_range_and_are_said_again_as_such(text: str, seeds: tuple[int, ...] | None) -> None:
+    if seeds is None:
+        with pytest.raises(click.UsageError):
+            seeds_of(text)
+    else:
+        assert seeds_of(text) == seeds
+        assert seeds_text(seeds) == text
