@@ -37,9 +37,24 @@ task = "10ms"
 """
 
 
-def played(method: Any, **settings: object) -> tuple[World, Any]:
+HUB_CRASH = """
+[[fault]]
+kind = "hub_crash"
+at = "300ms"
+for = "50ms"
+"""
+CRASHES = f"""{HUB_CRASH}
+[[fault]]
+kind = "crash"
+at = "400ms"
+for = "100ms"
+who = "n1"
+"""
+
+
+def played(method: Any, faults: str = "", **settings: object) -> tuple[World, Any]:
     """A run without scores, to its end; and the last trainer of the hub, which goes with its process."""
-    scenario = parse_scenario(QUIET, "quiet")
+    scenario = parse_scenario(QUIET + faults, "quiet")
     chosen = {"training.seed": 7, **{key.replace("__", "."): value for key, value in settings.items()}}
     plan = plan_run(scenario, 7, assignments=chosen, method=method)
     bodies, fitted = bodies_of(plan.scenario, plan.settings, plan.explicit, None)
@@ -104,6 +119,24 @@ def test_standalone_equals_the_reference_and_md_gan_with_one_node() -> None:
     for result in (alone, md_gan(world.settings, shards, steps=6)):
         assert same_floats(result.generator, trainer.gan.generator.state_dict())
         assert same_floats(result.discriminators[only], trainer.gan.judge.module.state_dict())
+
+
+def test_standalone_goes_on_from_its_checkpoint_as_if_nothing_had_happened() -> None:
+    chosen = {"training__steps": 24, "hub__checkpoint_every": 5}
+    (quiet, whole), (crashed, resumed) = (played("standalone", faults, **chosen) for faults in ("", HUB_CRASH))
+    assert (quiet.epoch, crashed.epoch, int(crashed.hub.disk.version) % 5) == (1, 2, 0)
+    assert crashed.hub.disk.version > 0
+    assert same_floats(whole.gan.generator.state_dict(), resumed.gan.generator.state_dict())
+    assert same_floats(whole.gan.judge.module.state_dict(), resumed.gan.judge.module.state_dict())
+
+
+def test_a_client_and_the_server_go_on_from_their_disks() -> None:
+    world, server = played(
+        "flgan", CRASHES, federated__epochs=0.02, training__steps=12, hub__checkpoint_every=3, hub__nodes_min=1
+    )
+    assert (world.epoch, world.machines[NodeId("n1")].incarnation) == (2, 2)
+    assert world.machines[NodeId("n1")].disk.version > 0
+    assert all(bool(torch.isfinite(value).all()) for value in server.generator.state_dict().values())
 
 
 def test_averaging_over_one_node_changes_nothing() -> None:

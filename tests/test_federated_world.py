@@ -64,10 +64,9 @@ def brief(seed: int = 0, method: Any = "flgan", fidelity: Any = "tokens", **more
     "name", ["half-partition", "hub-crash", "churn", "lossy-burst", "swap-storm", "asymmetric-uplink"]
 )
 def test_nothing_is_violated_in_the_weather_that_md_gan_meets(name: str) -> None:
-    for seed in (0, 1):
-        played = play(plan_run(find_scenario(name), seed, "tokens", QUICK, None, "flgan"))
-        assert played.checks.violations == [], f"seed {seed}"
-        assert played.world.last_core.round > 0  # type: ignore[union-attr]
+    played = play(plan_run(find_scenario(name), 0, "tokens", QUICK, None, "flgan"))
+    assert played.checks.violations == []
+    assert played.world.last_core.round > 0  # type: ignore[union-attr]
 
 
 def test_what_scenarios_expect_of_md_gan_is_not_expected_of_a_baseline() -> None:
