@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
+import click
 import pytest
 from click.testing import CliRunner, Result
+from msgspec.structs import replace
 
+from mdgan_edge.costs import node_work, work_ratio
 from mdgan_edge.errors import ConfigurationError, DataError, ExitCode
+from mdgan_edge.gan.counting import pair_of
+from mdgan_edge.messages import ModelSettings
+from mdgan_edge.settings import Settings, TrainingSettings
 from sim.cli import main
 from sim.experiments.conditions import conditions_of, holds, key_of, plan_cell
 from sim.experiments.executors import in_processes
@@ -17,11 +23,13 @@ from sim.experiments.intervals import median_interval
 from sim.experiments.playing import Row, play_cell
 from sim.experiments.reading import find_experiment, read_experiment, shipped_experiments
 from sim.experiments.results import Results
-from sim.experiments.running import Shard
+from sim.experiments.running import Shard, seeds_of, seeds_text
 from sim.experiments.summary import end_of, groups
 from sim.experiments.values import Cell, Experiment
+from sim.experiments.work import multiply_adds
 from sim.report.curves import spread_over
 from sim.report.drawing import draw_report
+from sim.scenario.values import Method
 
 SMALL = """
 about = "Small."
@@ -114,6 +122,12 @@ def test_set_chooses_from_an_axis_makes_one_or_goes_before_the_scenario(small: P
     assert (first.scenario.nodes, first.settings.training.batch_size, first.settings.training.ema) == (3, 30, 0.5)
 
 
+def test_set_goes_before_the_scenario_but_not_before_the_values_of_an_axis_that_say_the_key(small: Path) -> None:
+    small.write_text(SMALL.replace('sync = {mode = "sync"}', 'calm = {mode = "async"}'))
+    first, second = (plan_cell(cell).settings.training for cell in experiment(small, training__quorum="2").cells[:2])
+    assert (first.quorum, second.quorum) == (2, 1)
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [
@@ -156,7 +170,7 @@ def test_a_bad_file_is_refused_in_one_line_before_anything_is_played(
 @pytest.mark.parametrize(
     ("words", "code", "says"),
     [
-        (("--set", "training.quorum=2"), ExitCode.CONFIGURATION, "what the axis kind varies"),
+        (("--set", "mode=sync"), ExitCode.CONFIGURATION, "what the axis kind varies"),
         (("--set", "nods=2"), ExitCode.CONFIGURATION, "did you mean 'nodes'?"),
         (("--set", "kind=synk"), ExitCode.CONFIGURATION, "did you mean 'sync'?"),
         (("--set", "training.stepps=2"), ExitCode.CONFIGURATION, "did you mean 'training.steps'?"),
@@ -289,6 +303,17 @@ def test_a_group_says_the_median_over_its_seeds_and_an_empty_one_says_so() -> No
     assert found[1]["scores"]["quality"] is None
 
 
+def test_work_of_a_run_is_that_of_its_tasks_and_a_node_of_flgan_does_a_local_iteration_for_each() -> None:
+    settings = replace(Settings(), model=ModelSettings(name="mlp"), training=TrainingSettings(batches_per_version=2))
+    tasks = {"nodes": {"n0": {"tasks": 3}, "n1": {"tasks": 3}}, "version": 3, "updates": 3}
+    mdgan, flgan, alone = (multiply_adds(settings, method, 2, tasks) for method in get_args(Method))
+    pair = pair_of(settings.model)
+    assert mdgan["node"] == 3 * 10 * node_work(pair, 1)
+    assert flgan["node"] / mdgan["node"] == pytest.approx(work_ratio(pair, 1))
+    assert alone == {"node": 0, "hub": flgan["node"], "total": flgan["node"]}
+    assert mdgan["total"] == 2 * mdgan["node"] + mdgan["hub"]
+
+
 def test_the_spread_is_shown_only_where_every_seed_has_a_score() -> None:
     rows = [row([1.0, 2.0, 3.0], at=[1.0, 2.0, 3.0]), row([5.0, 6.0], 1, at=[2.0, 4.0])]
     assert spread_over(rows, "quality", "updates") == [(2.0, [2.0, 5.0]), (3.0, [3.0, 5.0])]
@@ -312,3 +337,13 @@ def test_the_page_of_a_sweep_stands_alone_and_names_what_is_missing(small: Path)
 def test_a_folder_that_is_no_sweep_and_no_run_has_no_page(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="neither a sweep"):
         draw_report(tmp_path)
+
+
+@pytest.mark.parametrize(("text", "seeds"), [("3", (0, 1, 2)), ("4-6", (4, 5, 6)), ("0", None), ("6-4", None)])
+def test_seeds_are_a_count_or_a_range_and_are_said_again_as_such(text: str, seeds: tuple[int, ...] | None) -> None:
+    if seeds is None:
+        with pytest.raises(click.UsageError):
+            seeds_of(text)
+    else:
+        assert seeds_of(text) == seeds
+        assert seeds_text(seeds) == text

@@ -207,8 +207,10 @@ def _assigned(
         if place is not None:
             axes = [*axes]
             axes[place] = _reset(axes[place], values)
-        elif (varied := next((axis.name for axis in axes if _says(axis, key)), None)) is not None:
+        elif (varied := next((axis.name for axis in axes if all(_sayings(axis, key))), None)) is not None:
             raise ConfigurationError(f"--set {key}: that is what the axis {varied} varies; choose from it instead")
+        elif len(values) == 1 and any(any(_sayings(axis, key)) for axis in axes):
+            base = merged(base, nested(key, values[0]))  # for those values of the axis that do not say it
         elif len(values) > 1:
             axes = [*axes, _axis(key, values, "--set")]
         elif key in KEYS or key.partition(".")[0] in SETTINGS_SECTIONS:
@@ -235,16 +237,15 @@ def _innermost(tables: Any) -> object:
     return tables
 
 
-def _says(axis: Axis, key: str) -> bool:
-    """Whether a value of the axis sets this key."""
-    path = key.split(".")
+def _sayings(axis: Axis, key: str) -> list[bool]:
+    """Of each value of the axis whether it sets this key."""
+    said = []
     for tables in axis.values.values():
         found: Any = tables
-        for name in path:
+        for name in key.split("."):
             found = found.get(name) if isinstance(found, dict) else None
-        if found is not None:
-            return True
-    return False
+        said.append(found is not None)
+    return said
 
 
 def _values(text: str) -> list[Any]:

@@ -201,7 +201,7 @@ def seeds_of(text: str | None) -> tuple[int, ...] | None:
 
 def seeds_text(seeds: Sequence[int]) -> str:
     """The reverse of seeds_of."""
-    return f"{seeds[0]}-{seeds[-1]}"
+    return str(len(seeds)) if seeds[0] == 0 else f"{seeds[0]}-{seeds[-1]}"
 
 
 def found_json(outcome: Outcome) -> dict[str, Any]:

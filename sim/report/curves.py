@@ -24,7 +24,7 @@ PANELS_ABREAST = 3
 PANEL_GAP = 64
 NARROW_LEFT = 64
 SPREAD_STRENGTH = 0.13
-SPREAD = 0.5  # of a place on the axis: how far apart lines lie
+SPREAD = 0.3  # of a place on the axis: how far apart lines lie
 OVER = {"updates": "generator updates", "virtual_s": "virtual time (s)", "gone": "nodes that are gone"}
 
 
