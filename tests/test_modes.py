@@ -62,10 +62,11 @@ def test_every_mode_is_played_in_the_same_weather_and_asynchrony_makes_more_vers
 
 
 def test_shares_are_told_of_a_run_that_was_over_before_its_time() -> None:
-    cell = play_cell(asked(assignments={"hub.evaluate_every": "2", "training.steps": "5"}), "async-block", 0)
-    assert cell.versions == 5
-    assert len(cell.merged) == 3
-    assert sum(cell.merged.values()) >= 5
+    wish = asked(modes=("async-block",), assignments={"hub.evaluate_every": "2", "training.steps": "5"})
+    played = play_cell(wish.experiment().cells[0])
+    assert played["versions"] == 5
+    assert len(played["merged"]) == 3
+    assert sum(played["merged"].values()) >= 5
 
 
 def test_times_are_compared_seed_by_seed_and_a_seed_that_never_got_there_is_left_out() -> None:

@@ -99,7 +99,7 @@ def _figures(played: Played) -> Row:
 
         work = multiply_adds(played.world.settings, scenario.method, scenario.nodes, found)
     nodes = found["nodes"]
-    there = {node: one for node, one in nodes.items() if one["state"] in PRESENT} or nodes  # all may have left an over run
+    there = {node: one for node, one in nodes.items() if one["state"] in PRESENT} or nodes  # all have left at the end
     return {
         "outcome": found["outcome"],
         "updates": found.get("updates", found["version"]),
