@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 from matplotlib.ticker import LogFormatter
 
 from sim.experiments.intervals import median_interval
@@ -54,6 +55,15 @@ def draw_chart(chart: Chart, facts: Facts) -> tuple[Canvas, tuple[Stroke, ...]]:
     for spare in drawn.panels[len(panels) :]:
         spare.set_visible(False)
     return drawn, strokes
+
+
+def add_key(drawn: Canvas, strokes: Sequence[Stroke]) -> None:
+    """What each line is, within the first panel, for a picture that stands alone."""
+    handles = []
+    for stroke in strokes:
+        dashes: Any = DASHES[TEXTURES[stroke.dashes]]  # type: ignore[index]
+        handles.append(Line2D([], [], color=stroke.colour.light, linestyle=dashes, label=stroke.name))
+    drawn.panels[0].legend(handles=handles, loc="best", frameon=False, fontsize="small")
 
 
 def words_of(score: str) -> str:

@@ -43,7 +43,7 @@ def write_sweep(folder: Path) -> Path:
     jinja2 = jinja2_or_refuse()
     read = read_sweep(folder)
     from sim.report.canvas import style
-    from sim.report.curves import Facts, draw_chart
+    from sim.report.curves import Facts, add_key, draw_chart
     from sim.report.samples import draw_samples
 
     facts = Facts(read.experiment["axes"], read.rows)
@@ -52,8 +52,9 @@ def write_sweep(folder: Path) -> Path:
     with style():
         for number, chart in enumerate(charts, start=1):
             drawn, strokes = draw_chart(chart, facts)
-            write_atomic(folder / f"chart-{number}.png", _png(drawn.figure))
             figures.append((chart, drawn.finish(f"c{number}", chart.title or chart.score, strokes)))
+            add_key(drawn, strokes)  # in the page it stands beneath
+            write_atomic(folder / f"chart-{number}.png", _png(drawn.figure))
         samples = draw_samples(sample_rows(read))
     if samples is not None:
         write_atomic(folder / SAMPLES_FILE, samples)
