@@ -257,10 +257,12 @@ class Swapping:
             return []
         if shelved.trouble is not None:
             partner = self._partner
-            bad = Note("bad_copy", shelved.trouble, {"from": partner}, "warning")
+            reason: Literal["bad", "busy"] = "bad" if shelved.theirs else "busy"
+            what = "bad_copy" if shelved.theirs else "copy_not_kept"
+            note = Note(what, shelved.trouble, {"from": partner}, "warning")
             if self._adopts:
-                return [bad, *self._give_up_adoption("bad")]
-            return [bad, Decline(copy.swap_id, self._node, partner, "bad"), *self._close("bad copy")]
+                return [note, *self._give_up_adoption(reason)]
+            return [note, Decline(copy.swap_id, self._node, partner, reason), *self._close(what.replace("_", " "))]
         self.stage, self.deadline = Stage.PREPARED, Nanos(now + nanos(ASK_AGAIN_S))
         mine, theirs = (held.discriminator_id, held.hop), (copy.discriminator_id, copy.hop)
         direct = self._by != HUB

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 
 import numpy as np
@@ -9,6 +10,8 @@ from numpy.typing import NDArray
 
 from mdgan_edge.messages import Tensor
 from sim.toy.mixture import DIMENSIONS, IMAGE_SHAPE, Points
+
+DIGEST_BYTES = 16
 
 
 def to_wire(points: Points) -> Tensor:
@@ -31,6 +34,11 @@ def row_to_wire(row: NDArray[np.float32]) -> Tensor:
 def row_from_wire(tensor: Tensor) -> NDArray[np.float32]:
     """(n,), not to be written to."""
     return np.frombuffer(tensor.data, np.float32)
+
+
+def digest(row: Tensor) -> str:
+    """Blake2b over its bytes, in hex."""
+    return hashlib.blake2b(row.data, digest_size=DIGEST_BYTES).hexdigest()
 
 
 def l2_norm(vector: NDArray[np.float32]) -> float:
