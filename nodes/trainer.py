@@ -14,10 +14,11 @@ from typing import assert_never
 import torch
 
 from mdgan_edge.data.images import Images, to_unit
+from mdgan_edge.digest import digest
 from mdgan_edge.errors import DataError
 from mdgan_edge.gan.discriminator import DiscriminatorState
 from mdgan_edge.gan.models import architecture
-from mdgan_edge.gan.parcel import digest, pack, unpack
+from mdgan_edge.gan.parcel import pack, unpack
 from mdgan_edge.gan.tensors import to_torch, to_wire
 from mdgan_edge.messages import Copy, DiscriminatorId, HeldDiscriminator, NodeId, Task
 from nodes.jobs import (

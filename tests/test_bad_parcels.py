@@ -9,7 +9,8 @@ import pytest
 import torch
 from msgspec.structs import replace
 
-from mdgan_edge.gan.parcel import BATCHES_MAX, STEPS_MAX, digest, pack, unpack
+from mdgan_edge.digest import digest
+from mdgan_edge.gan.parcel import BATCHES_MAX, STEPS_MAX, pack, unpack
 from mdgan_edge.messages import Copy, SwapId
 from nodes.jobs import Install, Moved, Save, Shelve, Shelved, Train, Trained
 from nodes.saved import read_discriminator, write_discriminator

@@ -1,8 +1,7 @@
-"""A discriminator as it travels: named tensors in one row of floats and one of integers, and back, with a digest."""
+"""A discriminator as it travels: named tensors in one row of floats and one of integers, and back."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 
 import torch
@@ -11,7 +10,6 @@ from mdgan_edge.gan.state import ADAM
 from mdgan_edge.gan.tensors import to_torch, to_wire
 from mdgan_edge.messages import Tensor
 
-DIGEST_BYTES = 16
 FLOAT, INTEGER = torch.float32, torch.int64
 STEPS_MAX = 1 << 24  # of Adam: it counts them in a float32, which gets no further
 BATCHES_MAX = 1 << 48  # that a batch normalisation has seen
@@ -67,14 +65,6 @@ def _check(name: str, values: torch.Tensor) -> None:
             return
     if not bool(sound.all()):
         raise ValueError(f"its {key} is one that no training leaves")
-
-
-def digest(numbers: Tensor, counters: Tensor | None) -> str:
-    """blake2b over the bytes of both rows, in hex."""
-    summed = hashlib.blake2b(numbers.data, digest_size=DIGEST_BYTES)
-    if counters is not None:
-        summed.update(counters.data)
-    return summed.hexdigest()
 
 
 def _row(tensors: Mapping[str, torch.Tensor], dtype: torch.dtype) -> torch.Tensor:

@@ -8,6 +8,7 @@ from typing import assert_never
 
 import numpy as np
 
+from mdgan_edge.digest import digest
 from mdgan_edge.messages import DiscriminatorId, HeldDiscriminator, NodeId, NodeTerms, Task
 from mdgan_edge.streams import stream_seed
 from nodes.jobs import (
@@ -33,7 +34,7 @@ from nodes.jobs import (
 from sim.toy.losses import LOSSES
 from sim.toy.mixture import DIMENSIONS, Points
 from sim.toy.networks import HIDDEN, Adam, Vector, backward, forward, initial_parameters, layers_of, parameter_count
-from sim.toy.tensors import digest, from_wire, row_from_wire, row_to_wire, to_wire
+from sim.toy.tensors import from_wire, row_from_wire, row_to_wire, to_wire
 
 SIZES = (DIMENSIONS, *HIDDEN, 1)
 # A tanh network without these is all but linear on the ring, and takes long to tell eight spots apart.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 
 import numpy as np
@@ -10,8 +9,6 @@ from numpy.typing import NDArray
 
 from mdgan_edge.messages import Tensor
 from sim.toy.mixture import DIMENSIONS, IMAGE_SHAPE, Points
-
-DIGEST_BYTES = 16
 
 
 def to_wire(points: Points) -> Tensor:
@@ -34,11 +31,6 @@ def row_to_wire(row: NDArray[np.float32]) -> Tensor:
 def row_from_wire(tensor: Tensor) -> NDArray[np.float32]:
     """(n,), not to be written to."""
     return np.frombuffer(tensor.data, np.float32)
-
-
-def digest(row: Tensor) -> str:
-    """Blake2b over its bytes, in hex."""
-    return hashlib.blake2b(row.data, digest_size=DIGEST_BYTES).hexdigest()
 
 
 def l2_norm(vector: NDArray[np.float32]) -> float:
