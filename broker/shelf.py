@@ -16,8 +16,8 @@ from safetensors.torch import save
 
 from broker.jobs import Give, Keep
 from mdgan_edge.actors import HUB
+from mdgan_edge.digest import digest
 from mdgan_edge.errors import DataError
-from mdgan_edge.gan.parcel import digest
 from mdgan_edge.gan.state import read_file
 from mdgan_edge.gan.tensors import to_torch, to_wire
 from mdgan_edge.messages import Copy, DiscriminatorId, HeldDiscriminator, Tensor

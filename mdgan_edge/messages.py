@@ -14,18 +14,20 @@ from typing import Annotated, Literal, NewType
 
 import msgspec
 
+from mdgan_edge import bounds
 from mdgan_edge.errors import ConfigurationError
+from mdgan_edge.streams import SEED_MAX
 
-NodeId = NewType("NodeId", str)  # [a-z0-9][a-z0-9-]{0,31}, bound to a CURVE public key in the hub's register
-DiscriminatorId = NewType("DiscriminatorId", str)
-TaskId = NewType("TaskId", int)
-Version = NewType("Version", int)  # how many steps the generator has taken
+NodeId = NewType("NodeId", bounds.NodeName)  # [a-z0-9][a-z0-9-]{0,31}, bound to a CURVE key in the hub's register
+DiscriminatorId = NewType("DiscriminatorId", bounds.Id)
+TaskId = NewType("TaskId", bounds.Count)
+Version = NewType("Version", bounds.Count)  # how many steps the generator has taken
 Epoch = NewType("Epoch", int)  # how often the hub has started; 0 before the first WELCOME
 Session = NewType("Session", int)  # one accepted HELLO; 0 before it
-Incarnation = NewType("Incarnation", int)  # how often the node has started
+Incarnation = NewType("Incarnation", bounds.Count)  # how often the node has started
 
 NODE_ID_PATTERN = r"^[a-z0-9][a-z0-9-]{0,31}$"
-SwapId = NewType("SwapId", str)  # made by the node that proposes: unique over all its starts
+SwapId = NewType("SwapId", bounds.Id)  # made by the node that proposes: unique over all its starts
 
 PROTOCOL_VERSION = 1
 PEER_ENDPOINT_MAX = 128  # characters
@@ -92,7 +94,7 @@ SwapOptimizer = Literal["travel", "stay", "reset"]  # what becomes of Adam's mom
 class ModelSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Which pair of networks, and for which images. Images are (channels, image_size, image_size) in [-1, 1]."""
 
-    name: str = "auto"  # the networks: auto, mlp, cnn28, cnn32, cnn, paper28, paper32, paper64, package.module:factory
+    name: bounds.Name = "auto"  # auto, mlp, cnn28, cnn32, cnn, paper28, paper32, paper64, package.module:factory
     image_size: Annotated[int, msgspec.Meta(ge=8, le=64)] = 28  # height and width, in pixels
     channels: Literal[1, 3] = 1  # 1: grey, 3: colour
     classes: Annotated[int, msgspec.Meta(ge=0, le=1000)] = 10  # how many labels the model knows; 0: unconditional
@@ -107,14 +109,14 @@ class NodeTerms(msgspec.Struct, frozen=True, gc=False):
     """
 
     model: ModelSettings
-    seed: int
-    batch_size: int
-    loss: str
+    seed: Annotated[int, msgspec.Meta(ge=0, le=SEED_MAX)]
+    batch_size: bounds.Count
+    loss: bounds.Name
     lr: float
     betas: tuple[float, float]
     gradient_penalty: float
     label_aware: bool = False
-    swap_epochs: float = 0.0  # E: local epochs between two swaps; 0: never
+    swap_epochs: bounds.SwapEpochs = 0.0  # E: local epochs between two swaps; 0: never
     swap_optimizer: SwapOptimizer = "travel"
 
 
@@ -122,17 +124,20 @@ class HeldDiscriminator(msgspec.Struct, frozen=True, gc=False):
     """The discriminator a node says it holds. `hop`: how often it moved; `tasks`: how many this node has done."""
 
     discriminator_id: DiscriminatorId
-    hop: int
-    architecture: str
-    tasks: int
+    hop: bounds.Hop
+    architecture: bounds.Key
+    tasks: bounds.Count
 
 
 class AssignedDiscriminator(msgspec.Struct, frozen=True, gc=False):
     """What the hub says the node owns: `keep` it, `install` the spare of that name, or `init` a fresh one."""
 
     discriminator_id: DiscriminatorId
-    hop: int
+    hop: bounds.Hop
     action: Literal["keep", "install", "init"]
+
+
+Spares = Annotated[tuple[HeldDiscriminator, ...], msgspec.Meta(max_length=bounds.SPARES_MAX)]
 
 
 class Hello(msgspec.Struct, frozen=True, gc=False):
@@ -142,47 +147,45 @@ class Hello(msgspec.Struct, frozen=True, gc=False):
     """
 
     incarnation: Incarnation
-    protocol_min: int
-    protocol_max: int
-    software: str
-    shard_size: int
-    image_shape: tuple[int, int, int]  # (channels, height, width)
-    labels: tuple[int, ...] | None
+    protocol_min: bounds.Protocol
+    protocol_max: bounds.Protocol
+    software: bounds.Name
+    shard_size: bounds.Count
+    image_shape: tuple[bounds.Side, bounds.Side, bounds.Side]  # (channels, height, width)
+    labels: Annotated[tuple[bounds.Count, ...], msgspec.Meta(max_length=bounds.LABELS_MAX)] | None
     labelled: bool
-    model: str | None = None
-    run_id: str | None = None
+    model: bounds.Name | None = None
+    run_id: bounds.Name | None = None
     discriminator: HeldDiscriminator | None = None
-    spares: tuple[
-        HeldDiscriminator, ...
-    ] = ()  # what else it has: in its shadow slot, under the name it would get; backup
+    spares: Spares = ()  # what else it has: in its shadow slot, under the name it would get; backup
     peer_endpoint: PeerAddress | None = None  # where other nodes reach it; None: they do not
 
 
 class Welcome(msgspec.Struct, frozen=True, gc=False):
     """H>N: you are in. The header carries the session and the epoch to use from now on."""
 
-    run_id: str
+    run_id: bounds.Name
     node_id: NodeId
     heartbeat_s: float
     lease_s: float
-    credit: int
-    staleness_max: int
+    credit: bounds.Credit
+    staleness_max: bounds.Staleness
     discriminator: AssignedDiscriminator
-    architecture: str  # fingerprint of the hub's discriminator, see gan.models.architecture
+    architecture: bounds.Key  # fingerprint of the hub's discriminator, see gan.models.architecture
     terms: NodeTerms
 
 
 class Ping(msgspec.Struct, frozen=True, gc=False):
     """Any: a sign of life that wants a PONG. `echo` comes back as it is; `training`: the task under work."""
 
-    echo: int
+    echo: bounds.Count
     training: TaskId | None = None
 
 
 class Pong(msgspec.Struct, frozen=True, gc=False):
     """Any: the answer to PING."""
 
-    echo: int
+    echo: bounds.Count
 
 
 class Task(msgspec.Struct, frozen=True, gc=False):
@@ -191,7 +194,7 @@ class Task(msgspec.Struct, frozen=True, gc=False):
     task_id: TaskId
     version: Version
     deadline_s: float
-    steps: int
+    steps: bounds.Steps
     x_d: Tensor  # float32 (B, C, H, W)
     x_g: Tensor  # float32 (B, C, H, W)
     y_d: Tensor | None = None  # int64 (B,)
@@ -204,7 +207,7 @@ class Feedback(msgspec.Struct, frozen=True, gc=False):
     task_id: TaskId
     version: Version
     discriminator_id: DiscriminatorId
-    hop: int
+    hop: bounds.Hop
     loss_d: float
     loss_g: float
     seconds: float  # what the task took
@@ -236,21 +239,21 @@ class Neighbour(msgspec.Struct, frozen=True, gc=False):
     """Another node, and where it can be reached by those that know its key; None: by way of the hub only."""
 
     node: NodeId
-    public_key: str = ""
+    public_key: bounds.Key = ""
     endpoint: PeerAddress | None = None
 
 
 class Peers(msgspec.Struct, frozen=True, gc=False):
     """H>N: some live nodes, drawn at random; never the one that asked."""
 
-    nodes: tuple[Neighbour, ...]
+    nodes: Annotated[tuple[Neighbour, ...], msgspec.Meta(max_length=bounds.VIEW_MAX)]
 
 
 class Expect(msgspec.Struct, frozen=True, gc=False):
     """H>N: this node, whose key this is, may connect to you for a while."""
 
     node: NodeId
-    public_key: str
+    public_key: bounds.Key
 
 
 class Propose(msgspec.Struct, frozen=True, gc=False):
@@ -260,8 +263,8 @@ class Propose(msgspec.Struct, frozen=True, gc=False):
     sender: NodeId
     to: NodeId
     discriminator_id: DiscriminatorId
-    hop: int
-    architecture: str
+    hop: bounds.TravellingHop
+    architecture: bounds.Key
 
 
 class Accept(msgspec.Struct, frozen=True, gc=False):
@@ -271,7 +274,7 @@ class Accept(msgspec.Struct, frozen=True, gc=False):
     sender: NodeId
     to: NodeId
     discriminator_id: DiscriminatorId
-    hop: int
+    hop: bounds.TravellingHop
 
 
 class Decline(msgspec.Struct, frozen=True, gc=False):
@@ -290,9 +293,9 @@ class Copy(msgspec.Struct, frozen=True, gc=False):
     sender: NodeId
     to: NodeId
     discriminator_id: DiscriminatorId
-    hop: int
-    architecture: str
-    digest: str  # of all tensors below, see gan.state.digest
+    hop: bounds.TravellingHop
+    architecture: bounds.Key
+    digest: bounds.Key  # of all tensors below, see gan.state.digest
     numbers: Tensor  # float32 (n,): parameters, buffers, and Adam's moments if the optimiser travels
     counters: Tensor | None = None  # int64 (m,)
 
@@ -309,7 +312,7 @@ class Adopt(msgspec.Struct, frozen=True, gc=False):
     giver: Neighbour  # or the hub itself
     wanted: DiscriminatorId | None  # that has lost its owner; None: whatever the giver holds
     discriminator_id: DiscriminatorId
-    hop: int
+    hop: bounds.Hop
 
 
 class Fetch(msgspec.Struct, frozen=True, gc=False):
@@ -327,9 +330,9 @@ class Prepared(msgspec.Struct, frozen=True, gc=False):
     swap_id: SwapId
     partner: NodeId
     held_id: DiscriminatorId
-    held_hop: int
+    held_hop: bounds.TravellingHop
     received_id: DiscriminatorId
-    received_hop: int
+    received_hop: bounds.TravellingHop
     direct: bool = False  # both copies went from node to node, not through the hub ...
     direct_bytes: Annotated[int, msgspec.Meta(ge=0, le=COPY_BYTES_MAX)] = 0  # ... in which the other one came
 
@@ -339,7 +342,7 @@ class Commit(msgspec.Struct, frozen=True, gc=False):
 
     swap_id: SwapId
     discriminator_id: DiscriminatorId
-    hop: int
+    hop: bounds.Hop
 
 
 class Abort(msgspec.Struct, frozen=True, gc=False):
@@ -364,7 +367,7 @@ DRAIN = "drain"  # the reason of a BYE that asks one node to leave, while the ru
 class Bye(msgspec.Struct, frozen=True, gc=False):
     """N>H: I leave. H>N: please leave (`reason`: completed, stopped, failed or drain)."""
 
-    reason: str
+    reason: bounds.Text
 
 
 class ByeAck(msgspec.Struct, frozen=True, gc=False):
@@ -375,7 +378,7 @@ class Error(msgspec.Struct, frozen=True, gc=False):
     """Any: why a message was not taken. `fatal`: trying again will not help."""
 
     code: ErrorCode
-    text: str
+    text: bounds.Text
     fatal: bool = False
 
 

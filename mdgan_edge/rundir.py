@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from mdgan_edge.folder_lock import FolderLock
 from mdgan_edge.journal import plain
 
 RUNS = Path("runs")
+HALF_WRITTEN = re.compile(r"\..+\.[0-9]+\.tmp")  # see write_atomic
 MARKS = ("run.json", "config.toml")  # a directory that has one of these is a run directory
 CONTENT = (
     *MARKS,
@@ -178,6 +180,14 @@ def write_atomic(path: Path, data: bytes) -> None:
     except OSError as error:
         beside.unlink(missing_ok=True)
         raise DataError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def sweep(folder: Path) -> None:
+    """Remove what `write_atomic` leaves there if its process is killed; nobody else may be writing there."""
+    for path in folder.iterdir():
+        if HALF_WRITTEN.fullmatch(path.name) and path.is_file() and not path.is_symlink():
+            with suppress(OSError):
+                path.unlink()
 
 
 def _sync_directory(path: Path) -> None:

@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from mdgan_edge.bounds import SWAP_EPOCHS_MAX, Credit, Staleness, Steps
 from mdgan_edge.messages import ModelSettings, SwapOptimizer
 from mdgan_edge.streams import SEED_MAX
 
@@ -18,6 +19,7 @@ Positive = Annotated[float, msgspec.Meta(gt=0)]
 AtLeastOne = Annotated[int, msgspec.Meta(ge=1)]
 NotNegative = Annotated[int, msgspec.Meta(ge=0)]
 Seed = Annotated[int, msgspec.Meta(ge=0, le=SEED_MAX)]
+SwapEpochs = Annotated[float, msgspec.Meta(gt=0, le=SWAP_EPOCHS_MAX)]
 Fraction = Annotated[float, msgspec.Meta(ge=0, lt=1)]
 Quorum = AtLeastOne | Annotated[float, msgspec.Meta(gt=0, le=1)] | Literal["all"]
 
@@ -34,7 +36,7 @@ class TrainingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     steps: AtLeastOne = 2000  # generator steps until the run is complete
     batch_size: Annotated[int, msgspec.Meta(ge=2, le=512)] = 10  # b: images per batch
     batches_per_version: AtLeastOne | Literal["auto"] = "auto"  # k: batches per version; auto: max(2, ceil(ln N))
-    discriminator_steps: AtLeastOne = 1  # L: Adam steps of a discriminator per task
+    discriminator_steps: Steps = 1  # L: Adam steps of a discriminator per task
     loss: LossName = "non_saturating"  # of both sides; docs/algorithm.md has the formulas
     gradient_penalty: Annotated[float, msgspec.Meta(ge=0)] = 10.0  # weight of the gradient penalty, for wgan_gp only
     lr_generator: Positive = 1e-3  # learning rate of the generator's Adam
@@ -44,19 +46,19 @@ class TrainingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ema: Fraction = 0.99  # decay of the generator's exponential moving average, per step
     quorum: Quorum = 0.5  # K: count, fraction or all
     staleness_policy: StalenessPolicy = "block"  # block: wait rather than outrun a task by more than tau; drop: refuse
-    staleness_max: Annotated[int, msgspec.Meta(ge=0, le=1000)] = 8  # tau: the oldest feedback merged, in versions
+    staleness_max: Staleness = 8  # tau: the oldest feedback merged, in versions
     staleness_weight: StalenessWeight = "inverse"  # alpha(s): what feedback of staleness s weighs
     staleness_exponent: Positive = 0.5  # a of polynomial: (1+s)^-a
     staleness_knee: NotNegative = 4  # b of hinge: 1 up to here, then 1/(1+s-b)
     rate_fair: bool = False  # slow nodes weigh more, so that none is left out: for shards that differ
     label_aware: bool = True  # a node judges only samples of classes that it holds; means nothing without classes
     scale_lr: bool = True  # scale the generator's learning rate by min(1, merged/live)
-    credit: AtLeastOne = 2  # tasks in flight per node
+    credit: Credit = 2  # tasks in flight per node
     quota: AtLeastOne | Literal["auto"] = "auto"  # feedbacks of one node in one step; auto: ceil(K/2)
     clip_factor: Annotated[float, msgspec.Meta(ge=0)] = 10.0  # times the running median norm; 0: never clip
     step_timeout_s: Annotated[float, msgspec.Meta(ge=0)] = 30.0  # T_max; 0: wait for the quorum for ever
     quorum_min: AtLeastOne = 1  # K_min, once T_max has passed
-    swap: Positive | Literal["off"] = 1.0  # E: local epochs between two swaps of discriminators; skewed shards: 0.25
+    swap: SwapEpochs | Literal["off"] = 1.0  # E: local epochs between two swaps of discriminators; skewed shards: 0.25
     swap_optimizer: SwapOptimizer = "travel"  # Adam's moments go along, stay with the node, or begin at zero
     swap_barrier: bool = False  # nobody trains while a node swaps
     newcomer: Literal["copy", "fresh"] = "copy"  # a newcomer gets an orphaned discriminator or a copy, or a fresh one

@@ -278,7 +278,7 @@ class NodeCore:
         self.swapping.trained()
         if self._divergence.count(finite=result.feedback is not None):
             return self._over(ExitCode.CONFIGURATION, greeting.diverged_text(DIVERGED_MAX), "failed")
-        effects = self._diverged(self.held) if result.feedback is None else []
+        effects = self._diverged(self.held, result.trouble) if result.feedback is None else []
         if session != self._header or self.phase is Phase.GREETING:
             return effects  # the session is gone, and the task with it
         if result.feedback is None:
@@ -286,9 +286,9 @@ class NodeCore:
         due = self._swap_if_due(now)  # SEEK first: a barrier must know before it opens
         return [*due, self._send(jobs.answer(result, self.held), now)]
 
-    def _diverged(self, held: HeldDiscriminator) -> list[Effect]:
+    def _diverged(self, held: HeldDiscriminator, trouble: str | None) -> list[Effect]:
         assert self.welcome is not None
-        note = Note("diverged", greeting.DIVERGED, level="warning")
+        note = Note("diverged", trouble or greeting.DIVERGED, level="warning")
         if self.swapping.stage is Stage.INSTALLING:
             return [note]  # another takes its place
         self._preparing = jobs.anew(self.welcome, held, self.facts.labels)

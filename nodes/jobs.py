@@ -49,7 +49,10 @@ class Train(msgspec.Struct, frozen=True, gc=False):
 
 
 class Trained(msgspec.Struct, frozen=True, gc=False):
-    """The answer to a task. `feedback` is None if the discriminator diverged (a loss or gradient is not finite)."""
+    """The answer to a task. `feedback` is None if the discriminator diverged (a loss or gradient is not finite).
+
+    `trouble`: or because it came from the disk or from another node, and cannot be trained with at all.
+    """
 
     task: Task
     feedback: Tensor | None
@@ -57,6 +60,7 @@ class Trained(msgspec.Struct, frozen=True, gc=False):
     loss_g: float
     seconds: float
     tasks: int  # how many tasks this discriminator has been trained on
+    trouble: str | None = None
 
 
 class Save(msgspec.Struct, frozen=True, gc=False):
@@ -99,11 +103,15 @@ class Shelve(msgspec.Struct, frozen=True, gc=False):
 
 
 class Shelved(msgspec.Struct, frozen=True, gc=False):
-    """It is there, or why it cannot be; and what the node has beside what it holds."""
+    """It is there, or why it cannot be; and what the node has beside what it holds.
+
+    `theirs`: the trouble is with the copy, and not with this node.
+    """
 
     copy: Copy
     trouble: str | None
     spares: tuple[HeldDiscriminator, ...]
+    theirs: bool = True
 
 
 class Install(msgspec.Struct, frozen=True, gc=False):
@@ -138,7 +146,7 @@ def holdings(
     match result:
         case Moved(held, spares):
             return held, spares
-        case Shelved(_, _, spares):
+        case Shelved(spares=spares):
             return held, spares
         case Offered():
             return held, spares

@@ -48,6 +48,6 @@ class Spares:
 
     def put(self, slot: str, saved: SavedDiscriminator) -> None:
         """Durable when this returns; what was in the slot is gone."""
-        self._slots[slot] = saved
         if self._folder is not None:
             write_discriminator(self._folder / f"{slot}.safetensors", saved.run_id, saved.held, saved.tensors)
+        self._slots[slot] = saved

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import msgspec
 
+from mdgan_edge.bounds import COUNT_MAX
 from mdgan_edge.errors import ConfigurationError, DataError
 from mdgan_edge.folder_lock import FolderLock
 from mdgan_edge.messages import Incarnation, NodeId, check_node_id
-from mdgan_edge.rundir import write_atomic, write_json
+from mdgan_edge.rundir import sweep, write_atomic, write_json
 from mdgan_edge.wire.keys import KeyPair, create, load
 
 KEY_NAME = "node"
@@ -67,8 +68,12 @@ class NodeStore:
         return load(self.folder, KEY_NAME, make_with=f"mdgan-node init NAME --state {self.folder}")
 
     def lock(self) -> None:
-        """Keep every other process out of this folder until this one ends; TryLater if one is in."""
+        """Keep every other process out of this folder until this one ends; TryLater if one is in.
+
+        What a process that was killed has left half written is removed.
+        """
         self._lock.take("mdgan-node")
+        sweep(self.folder)
 
     def running(self) -> bool:
         """Whether a process holds this folder."""
@@ -80,5 +85,7 @@ class NodeStore:
             last = int(self._incarnation.read_text()) if self._incarnation.exists() else 0
         except (OSError, ValueError) as error:
             raise DataError(f"cannot read {self._incarnation}: {error}; it must hold a number") from error
+        if not 0 <= last < COUNT_MAX:
+            raise DataError(f"{self._incarnation} says {last}: it must hold a number of 0 to {COUNT_MAX - 1}")
         write_atomic(self._incarnation, f"{last + 1}\n".encode())
         return Incarnation(last + 1)

@@ -51,6 +51,7 @@ PAUSE_S = 0.5  # the longest first pause, doubled with each further round; all a
 PEER_CONNECT_S = 3.0  # how long a peer that is called itself may take to answer, before it is asked through the hub
 ANSWER_S = 5.0  # how long a peer may take to answer; how often the hub is asked for peers, which may have to wait
 COPY_S = 30.0  # how long copies may take to cross
+IN_VAIN_MAX = 64  # nodes that asked in vain; beyond that nobody is accepted until this node's own turn is over
 ASK_AGAIN_S = 2.0  # how often the hub is told PREPARED while it has not decided
 
 NEVER = math.inf
@@ -69,6 +70,7 @@ class Stage(Enum):
     INSTALLING = auto()
 
 
+DONE = ("committed", "adopted")  # how a swap ends that came to something
 FREE = (None, Stage.SEEKING, Stage.PAUSING)  # can be asked
 
 
@@ -78,7 +80,8 @@ class Swapping:
     def __init__(self, node: NodeId, incarnation: Incarnation, shard_size: int) -> None:
         self._node, self._incarnation, self._shard_size = node, incarnation, shard_size
         self._period = NEVER  # tasks between two swaps, ceil(m·E/b)
-        self._tasks = 0  # since the last swap, or the last turn that came to nothing
+        self._tasks = 0  # since the last swap, or the last turn of its own that came to nothing
+        self._in_vain: set[NodeId] = set()  # who has asked since then, and nothing came of it
         self._count = 0  # swaps proposed since the start
         self._peers: list[Neighbour] = []  # of those to ask, who is left
         self._tries = 0
@@ -113,6 +116,7 @@ class Swapping:
         self._told = self._adoption = None
         if self.stage is not None:
             self._close("lost")
+        self._in_vain.clear()
 
     def trained(self) -> None:
         """One more task is done."""
@@ -163,7 +167,8 @@ class Swapping:
             return self._asked_again(held, now, by)
         if asked.architecture != held.architecture:
             return [say(Decline(asked.swap_id, self._node, asked.sender, "bad"), by)]
-        if self.stage not in FREE or self._at_work or self._too_large:
+        again = asked.sender in self._in_vain or len(self._in_vain) >= IN_VAIN_MAX
+        if self.stage not in FREE or self._at_work or self._too_large or again:
             return [say(self._busy(asked), by)]
         self._open(asked.swap_id, asked.sender)
         self._theirs, self._by = asked, by
@@ -257,10 +262,12 @@ class Swapping:
             return []
         if shelved.trouble is not None:
             partner = self._partner
-            bad = Note("bad_copy", shelved.trouble, {"from": partner}, "warning")
+            reason: Literal["bad", "busy"] = "bad" if shelved.theirs else "busy"
+            what = "bad_copy" if shelved.theirs else "copy_not_kept"
+            note = Note(what, shelved.trouble, {"from": partner}, "warning")
             if self._adopts:
-                return [bad, *self._give_up_adoption("bad")]
-            return [bad, Decline(copy.swap_id, self._node, partner, "bad"), *self._close("bad copy")]
+                return [note, *self._give_up_adoption(reason)]
+            return [note, Decline(copy.swap_id, self._node, partner, reason), *self._close(what.replace("_", " "))]
         self.stage, self.deadline = Stage.PREPARED, Nanos(now + nanos(ASK_AGAIN_S))
         mine, theirs = (held.discriminator_id, held.hop), (copy.discriminator_id, copy.hop)
         direct = self._by != HUB
@@ -366,9 +373,13 @@ class Swapping:
 
     def _close(self, how: str) -> list[Act]:
         self.done[how] = self.done.get(how, 0) + 1
-        self.stage = self.deadline = self._early = None
-        self._tasks = 0
-        told, self._sought = not self._sought or how in ("committed", "adopted", "lost"), False
+        if isinstance(self._theirs, Propose) and how not in DONE:
+            self._in_vain.add(self._partner)  # who only asks must not keep this node from its turn
+        else:
+            self._tasks = 0
+            self._in_vain.clear()
+        self.stage = self.deadline = self._early = self._theirs = None
+        told, self._sought = not self._sought or how in (*DONE, "lost"), False
         return [] if told else [GivenUp()]
 
     def _chance(self, what: str, n: int) -> float:

@@ -7,18 +7,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import assert_never
 
 import torch
 
 from mdgan_edge.data.images import Images, to_unit
+from mdgan_edge.digest import digest
 from mdgan_edge.errors import DataError
 from mdgan_edge.gan.discriminator import DiscriminatorState
 from mdgan_edge.gan.models import architecture
-from mdgan_edge.gan.parcel import digest, pack, unpack
+from mdgan_edge.gan.parcel import pack, unpack
 from mdgan_edge.gan.tensors import to_torch, to_wire
-from mdgan_edge.messages import DiscriminatorId, HeldDiscriminator, NodeId, Task
+from mdgan_edge.messages import Copy, DiscriminatorId, HeldDiscriminator, NodeId, Task
 from nodes.jobs import (
     BACKUP,
     SHADOW,
@@ -40,6 +42,9 @@ from nodes.jobs import (
 )
 from nodes.saved import SavedDiscriminator, read_discriminator, write_discriminator
 from nodes.spares import Spares
+
+UNUSABLE = ".unusable"  # what a discriminator is called that cannot be trained with
+WHY_MAX = 200  # characters of what it raised
 
 
 class UnitImages:
@@ -71,6 +76,7 @@ class NodeTrainer:
         self.name: Name = (DiscriminatorId(""), 0)
         self._labels: tuple[int, ...] | None = None
         self.state: DiscriminatorState | None = None
+        self._untried = False  # it comes from the disk or from another node, and has not taken a step here yet
 
     @property
     def saved(self) -> SavedDiscriminator | None:
@@ -115,7 +121,7 @@ class NodeTrainer:
                 self._restore(self.state)
         self._saved = None
         if job.fresh:
-            self.name = name
+            self.name, self._untried = name, False
         elif self.name != name:
             self._install(name, backup=self.state.tasks > 0)  # what was never trained is worth none
         return Prepared(self._held())
@@ -123,6 +129,7 @@ class NodeTrainer:
     def _restore(self, state: DiscriminatorState) -> None:
         assert self._saved is not None
         self.name = (self._saved.held.discriminator_id, self._saved.held.hop)
+        self._untried = True
         try:
             state.load(self._saved.tensors, self._saved.held.tasks)
         except (KeyError, ValueError, RuntimeError) as error:
@@ -138,10 +145,28 @@ class NodeTrainer:
         y_d = None if task.y_d is None else to_torch(task.y_d)  # (B,)
         y_g = None if task.y_g is None else to_torch(task.y_g)
         real = self.state.real_batch(self._x, self._y)
-        judged = self.state.judge(real, x_d, y_d, x_g, y_g, task.steps, self._labels)
+        try:
+            judged = self.state.judge(real, x_d, y_d, x_g, y_g, task.steps, self._labels)
+        except Exception as error:
+            if not self._untried:
+                raise
+            return self._unusable(task, error, time.perf_counter() - started)
+        self._untried &= not judged.loss_d  # 0: there was nothing to take a step against
         feedback = to_wire(judged.feedback) if judged.finite else None
         seconds = time.perf_counter() - started
         return Trained(task, feedback, judged.loss_d, judged.loss_g, seconds, self.state.tasks)
+
+    def _unusable(self, task: Task, error: Exception, seconds: float) -> Trained:
+        """Once, since the fresh one that comes next is no stranger: what that raises is this program's fault."""
+        assert self.state is not None
+        why = f"{type(error).__name__}: {error}"[:WHY_MAX]
+        text = f"the discriminator {self.name[0]} cannot be trained with ({why}); going on with a fresh one"
+        if self._file is not None:
+            aside = self._file.with_suffix(UNUSABLE)
+            with suppress(OSError):  # it may not be on the disk; the next save replaces it there
+                self._file.replace(aside)
+                text = f"{text}, {aside} has it"
+        return Trained(task, None, 0.0, 0.0, seconds, self.state.tasks, text)
 
     # --- swap -----------------------------------------------------------------------------------------------------
 
@@ -159,20 +184,27 @@ class NodeTrainer:
         return self.state.travelling(tensors, optimizer=self.state.terms.swap_optimizer == "travel")
 
     def _shelve(self, job: Shelve) -> Shelved:
-        assert self.state is not None
-        copy, trouble = job.copy, None
-        if digest(copy.numbers, copy.counters) != copy.digest:
-            trouble = "its digest is another"
-        else:
-            try:
-                tensors = unpack(self._travelling(), copy.numbers, copy.counters)
-            except ValueError as error:
-                trouble = str(error)
-        if trouble is None:
+        """Whatever is wrong ends the swap, and never the process."""
+        trouble, theirs = None, False
+        try:
+            tensors = self._opened(job.copy)
             self._save()  # what is held and what comes are both on disk before anybody hears of it
-            held = HeldDiscriminator(*job.shelf_name, architecture(self.state.module), self.state.tasks)
-            self._spares.put(SHADOW, SavedDiscriminator(self._run_id, held, tensors))
-        return Shelved(copy, trouble, self._spares.listed(self._run_id))
+            self._put_by(job.shelf_name, tensors)
+        except ValueError as error:
+            trouble, theirs = str(error), True
+        except Exception as error:  # noqa: BLE001  (nothing has been agreed yet: training goes on)
+            trouble = f"cannot keep the copy: {error}"
+        return Shelved(job.copy, trouble, self._spares.listed(self._run_id), theirs or trouble is None)
+
+    def _opened(self, copy: Copy) -> dict[str, torch.Tensor]:
+        if digest(copy.numbers, copy.counters) != copy.digest:
+            raise ValueError("its digest is another")
+        return unpack(self._travelling(), copy.numbers, copy.counters)
+
+    def _put_by(self, name: Name, tensors: dict[str, torch.Tensor]) -> None:
+        assert self.state is not None
+        held = HeldDiscriminator(*name, architecture(self.state.module), self.state.tasks)
+        self._spares.put(SHADOW, SavedDiscriminator(self._run_id, held, tensors))
 
     def _install(self, name: Name, backup: bool) -> Moved:
         assert self.state is not None
@@ -181,7 +213,7 @@ class NodeTrainer:
         if backup:
             self._spares.put(BACKUP, SavedDiscriminator(self._run_id, self._held(), self.state.tensors()))
         self.state.take(spare.tensors)
-        self.name = name
+        self.name, self._untried = name, True
         self._save()
         return Moved(self._held(), self._spares.listed(self._run_id))
 

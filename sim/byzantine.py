@@ -16,7 +16,8 @@ from mdgan_edge.messages import Feedback, Message, Task, TaskId, Tensor
 from nodes.jobs import Trained
 from sim.chance import draw, stream
 from sim.machine import Machine
-from sim.scenario.values import Byzantine
+from sim.scenario.values import Byzantine, FeedbackLie
+from sim.swap_lies import lies_in_swaps
 
 FLOOD = 5  # copies of each message
 WRONG_TASK = TaskId(1 << 40)  # never given
@@ -26,9 +27,21 @@ def lies(machine: Machine, message: Message, seed: int) -> list[Message | Garble
     """The messages that leave a machine with a behaviour, in place of `message`. `seed`: the world's."""
     behaviour = machine.behaviour
     assert behaviour is not None
-    if not isinstance(message, Feedback) or not _now(machine, behaviour):
+    if not _now(machine, behaviour):
         return [message]
-    return _lie(machine, behaviour, message, seed)
+    match behaviour.how:
+        case (
+            "bad_steps"
+            | "bad_moments"
+            | "bad_digest"
+            | "huge_hop"
+            | "false_prepared"
+            | "propose_again"
+            | "give_nothing" as how
+        ):
+            return [*lies_in_swaps(machine, how, message)]
+        case how:
+            return _lie(machine, behaviour, how, message, seed) if isinstance(message, Feedback) else [message]
 
 
 def rides_free(machine: Machine) -> bool:
@@ -48,9 +61,11 @@ def _now(machine: Machine, behaviour: Byzantine) -> bool:
     return draw(machine.compute_key, -1 - machine.jobs_done) < behaviour.chance
 
 
-def _lie(machine: Machine, behaviour: Byzantine, said: Feedback, seed: int) -> list[Message | Garbled]:
+def _lie(
+    machine: Machine, behaviour: Byzantine, how: FeedbackLie, said: Feedback, seed: int
+) -> list[Message | Garbled]:
     own = f"{machine.name} {said.task_id}"
-    match behaviour.how:
+    match how:
         case "nan":
             return [replace(said, feedback=_scaled(said.feedback, math.nan))]
         case "sign_flip":
@@ -76,7 +91,7 @@ def _lie(machine: Machine, behaviour: Byzantine, said: Feedback, seed: int) -> l
         case "garble":
             return [Garbled(machine.connection.peer, "magic", "made up")]
         case _:
-            assert_never(behaviour.how)
+            assert_never(how)
 
 
 def _scaled(tensor: Tensor, by: float) -> Tensor:

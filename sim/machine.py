@@ -100,6 +100,7 @@ class Machine:
     paused_until: int = 0
     jobs_done: int = 0
     slowest_ns: int = 0  # the longest of its jobs that began in good health: after the heal
+    last_proposal: Any = None  # to swap, that its core has made last; a liar makes it again
     last_feedback: Any = None  # what its core said last; a replaying node says it again
 
     def connect(self) -> None:

@@ -9,9 +9,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+from msgspec.structs import replace
 
 from mdgan_edge.actors import HUB, Event, Garbled, Peer, Received, Send
-from mdgan_edge.messages import Copy, Feedback, Message, Task
+from mdgan_edge.messages import Copy, Feedback, Message, Propose, Task
 from sim.across import Across
 from sim.byzantine import lies
 from sim.federated.messages import Round, Update
@@ -55,7 +56,7 @@ class Post:
             self._send_down(send)
             return
         if send.to.node != HUB.node:
-            self.across.send(machine, send)
+            self._send_across(machine, send)
         elif machine.behaviour is None:
             self._send_up(machine, send, send.message)
         else:
@@ -63,6 +64,8 @@ class Post:
                 self._send_up(machine, send, message)
         if type(send.message) is Feedback:
             machine.last_feedback = send.message
+        elif type(send.message) is Propose:
+            machine.last_proposal = send.message
 
     def in_flight(self) -> tuple[int, int]:
         """Bytes on their way up and down."""
@@ -92,6 +95,14 @@ class Post:
         assert target.down is not None
         letter = Letter(connection, self._received(HUB, send, message), size, to_hub=False)
         self._carry(target.down, target, letter, LANES[kind], self.down)
+
+    def _send_across(self, machine: Machine, send: Send) -> None:
+        if machine.behaviour is None:
+            self.across.send(machine, send)
+            return
+        for message in lies(machine, send.message, self._world.scenario.seed):
+            assert not isinstance(message, Garbled), "nobody lies so to another node"
+            self.across.send(machine, replace(send, message=message))
 
     def _send_up(self, machine: Machine, send: Send, message: Message | Garbled) -> None:
         connection = machine.connection

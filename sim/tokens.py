@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from functools import partial
 from typing import assert_never
@@ -24,7 +25,7 @@ from broker.jobs import (
     Stepped,
 )
 from mdgan_edge.actors import Aside
-from mdgan_edge.messages import DiscriminatorId, HeldDiscriminator, Tensor, Version
+from mdgan_edge.messages import Copy, DiscriminatorId, HeldDiscriminator, Tensor, Version
 from nodes.jobs import (
     BACKUP,
     SHADOW,
@@ -100,6 +101,13 @@ class Disk:
         return tuple(self.slots.values())
 
 
+def _trouble(copy: Copy) -> str | None:
+    """A token's digest is empty; of its numbers there is nothing but their norm."""
+    if copy.digest:
+        return "its digest is another"
+    return None if math.isfinite(copy.numbers.norm) else "it is not finite"
+
+
 class TokenNode:
     """Counts tasks."""
 
@@ -125,6 +133,8 @@ class TokenNode:
                 here = name in (None, self.name, *map(name_of, self._disk.spares))
                 return Offered(swap_id, "", Tensor("float32", (PARAMETERS,), b"", 1.0) if here else None, None)
             case Shelve(copy):
+                if trouble := _trouble(copy):
+                    return Shelved(copy, trouble, self._disk.spares)
                 self._save()
                 self._disk.slots[SHADOW] = HeldDiscriminator(*job.shelf_name, ARCHITECTURE, self._tasks)
                 return Shelved(copy, None, self._disk.spares)

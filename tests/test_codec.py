@@ -64,8 +64,9 @@ def values(of: Any) -> st.SearchStrategy[Any]:
         plain_type, limits = get_args(of)
         if plain_type is str:
             return st.text(max_size=min(20, limits.max_length))
-        assert plain_type is int
-        return st.integers(limits.ge, limits.le)
+        if plain_type is int:
+            return st.integers(limits.ge, limits.le)
+        return st.floats(limits.ge, limits.le) if plain_type is float else values(plain_type)
     if get_origin(of) in (Union, UnionType):
         return st.one_of(*(values(each) for each in get_args(of)))
     if get_origin(of) is Literal:

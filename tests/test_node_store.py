@@ -117,6 +117,18 @@ def test_an_incarnation_that_cannot_be_read_is_not_guessed(store: NodeStore, tex
         store.next_incarnation()
 
 
+def test_what_a_killed_process_has_half_written_is_swept_away_and_nothing_else(store: NodeStore) -> None:
+    left = [".discriminator.safetensors.4711.tmp", ".shadow.safetensors.1.tmp"]
+    kept = ["notes.tmp", ".4711.tmp", ".shadow.safetensors.x.tmp", ".shadow.safetensors.12.tmp.bak"]
+    for name in (*left, *kept):
+        (store.folder / name).write_text("half")
+    (store.folder / ".folder.1.tmp").mkdir()
+    store.lock()
+    names = {path.name for path in store.folder.iterdir()}
+    assert not names & set(left)
+    assert names >= {*kept, ".folder.1.tmp", "node.json", "node.secret"}
+
+
 # --- the discriminator ------------------------------------------------------------------------------------------------
 
 

@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from mdgan_edge.digest import digest
 from mdgan_edge.gan.discriminator import DiscriminatorState
-from mdgan_edge.gan.parcel import digest, pack, unpack
+from mdgan_edge.gan.parcel import pack, unpack
 from mdgan_edge.gan.tensors import to_wire
 from mdgan_edge.messages import ModelSettings, NodeId, NodeTerms, SwapOptimizer, Tensor
 from nodes.trainer import NodeTrainer

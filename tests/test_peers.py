@@ -258,6 +258,10 @@ def test_others_are_told_what_the_operator_says_or_what_was_bound(said: str, bou
         ("tcp://192.0.2.7:5756", None, "means nothing without node.peer_bind"),
         ("", "tcp://0.0.0.0:5756", "say with node.peer_endpoint by which one"),
         ("tcp://a.name:5756", "tcp://0.0.0.0:5756", "write tcp://ADDRESS:PORT, no name"),
+        ("tcp://999.1.1.1:5756", "tcp://0.0.0.0:5756", "is no address to connect to"),
+        ("tcp://192.0.2.7:99999", "tcp://0.0.0.0:5756", "is no address to connect to"),
+        ("tcp://192.0.2.7:0", "tcp://0.0.0.0:5756", "is no address to connect to"),
+        ("tcp://[2001:db8::7::1]:5756", "tcp://[::]:5756", "is no address to connect to"),
     ],
 )
 def test_what_others_could_not_use_is_explained(said: str, bound: str | None, wrong: str) -> None:

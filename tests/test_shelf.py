@@ -12,7 +12,7 @@ from broker.jobs import Forget, Forgotten, Give, Given, Keep, Kept
 from broker.shelf import listed
 from broker.trainer import HubTrainer
 from mdgan_edge.actors import HUB
-from mdgan_edge.gan.parcel import digest
+from mdgan_edge.digest import digest
 from mdgan_edge.messages import Copy, DiscriminatorId, HeldDiscriminator, NodeId, SwapId, Tensor
 from tests.test_trainer import SETTINGS
 

@@ -8,7 +8,8 @@ import pytest
 import torch
 from msgspec.structs import replace
 
-from mdgan_edge.gan.parcel import digest, pack
+from mdgan_edge.digest import digest
+from mdgan_edge.gan.parcel import pack
 from mdgan_edge.messages import Copy, DiscriminatorId, HeldDiscriminator, NodeId, SwapId, Tensor
 from nodes.jobs import Install, Moved, Offer, Offered, Prepare, Prepared, Save, Shelve, Shelved
 from nodes.saved import read_discriminator

@@ -28,7 +28,17 @@ from mdgan_edge.messages import (
     Tensor,
 )
 from nodes.jobs import Install, Offer, Offered, Shelve, Shelved
-from nodes.swapping import ANSWER_S, ASK_AGAIN_S, COPY_BYTES_MAX, COPY_S, ROUNDS_MAX, TRIES_MAX, Act, Stage, Swapping
+from nodes.swapping import (
+    ANSWER_S,
+    ASK_AGAIN_S,
+    COPY_BYTES_MAX,
+    COPY_S,
+    ROUNDS_MAX,
+    TRIES_MAX,
+    Act,
+    Stage,
+    Swapping,
+)
 from tests.node_world import HELD, TERMS
 
 ANN, BOB, CAROL = NodeId("ann"), NodeId("bob"), NodeId("carol")
@@ -268,7 +278,7 @@ def test_no_peer_can_make_a_node_copy_its_discriminator_faster_than_its_trainer_
         assert side.hear(again) == [Decline(again.swap_id, ANN, BOB, "busy")]
     assert side.train() == []
     assert side.swapping.offered(Offered(ASKED, "digest", ROW, None), HELD) == []
-    assert len(side.hear(THEIRS)) == 2
+    assert len(side.hear(replace(THEIRS, sender=CAROL))) == 2
 
 
 # --- the decision -----------------------------------------------------------------------------------------------------

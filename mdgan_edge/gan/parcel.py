@@ -1,17 +1,18 @@
-"""A discriminator as it travels: named tensors in one row of floats and one of integers, and back, with a digest."""
+"""A discriminator as it travels: named tensors in one row of floats and one of integers, and back."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 
 import torch
 
+from mdgan_edge.gan.state import ADAM
 from mdgan_edge.gan.tensors import to_torch, to_wire
 from mdgan_edge.messages import Tensor
 
-DIGEST_BYTES = 16
 FLOAT, INTEGER = torch.float32, torch.int64
+STEPS_MAX = 1 << 24  # of Adam: it counts them in a float32, which gets no further
+BATCHES_MAX = 1 << 48  # that a batch normalisation has seen
 
 
 def pack(tensors: Mapping[str, torch.Tensor]) -> tuple[Tensor, Tensor | None]:
@@ -25,7 +26,10 @@ def pack(tensors: Mapping[str, torch.Tensor]) -> tuple[Tensor, Tensor | None]:
 
 
 def unpack(like: Mapping[str, torch.Tensor], numbers: Tensor, counters: Tensor | None) -> dict[str, torch.Tensor]:
-    """The reverse, in the names and shapes of `like`. Raises ValueError if these are not so many, or not finite."""
+    """The reverse, in the names and shapes of `like`.
+
+    Raises ValueError if these are not so many, or not finite, or if training could not go on from them.
+    """
     rows = {
         FLOAT: to_torch(numbers),
         INTEGER: torch.empty(0, dtype=INTEGER) if counters is None else to_torch(counters),
@@ -43,15 +47,24 @@ def unpack(like: Mapping[str, torch.Tensor], numbers: Tensor, counters: Tensor |
         start, count = taken[like[name].dtype], like[name].numel()
         found[name] = rows[like[name].dtype][start : start + count].reshape(like[name].shape).clone()
         taken[like[name].dtype] = start + count
+        _check(name, found[name])
     return found
 
 
-def digest(numbers: Tensor, counters: Tensor | None) -> str:
-    """blake2b over the bytes of both rows, in hex."""
-    summed = hashlib.blake2b(numbers.data, digest_size=DIGEST_BYTES)
-    if counters is not None:
-        summed.update(counters.data)
-    return summed.hexdigest()
+def _check(name: str, values: torch.Tensor) -> None:
+    """What Adam and batch normalisation divide by and take roots of; all else a network may have of any size."""
+    key = name.rpartition(".")[2]
+    match key:
+        case "step" if name.startswith(ADAM):
+            sound = (values >= 0) & (values <= STEPS_MAX) & (values == values.round())
+        case "num_batches_tracked":
+            sound = (values >= 0) & (values <= BATCHES_MAX)
+        case "exp_avg_sq" | "max_exp_avg_sq" | "running_var":
+            sound = values >= 0
+        case _:
+            return
+    if not bool(sound.all()):
+        raise ValueError(f"its {key} is one that no training leaves")
 
 
 def _row(tensors: Mapping[str, torch.Tensor], dtype: torch.dtype) -> torch.Tensor:

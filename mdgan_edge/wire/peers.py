@@ -10,6 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from ipaddress import AddressValueError, IPv4Address, IPv6Address
 
 import zmq
 
@@ -30,10 +31,11 @@ CALLS_MAX = 4  # nodes that are called at once; a core calls one
 PEER_HANDSHAKE_MS = 1000  # who comes before the hub's notice is turned away, and tries again so soon
 PEER_BACKLOG = 64
 PEER_ASSEMBLY_BYTES_MAX = 2 * TRANSFER_BYTES_MAX
+PORT_MAX = (1 << 16) - 1
 NO_LINGER_MS = 0  # whoever hangs up has nothing to say any more
 
 # An address, not a name: looking a name up would hold up everything else that the context's thread carries.
-_ADDRESS = re.compile(r"tcp://(?:[0-9]{1,3}(?:\.[0-9]{1,3}){3}|\[[0-9A-Fa-f:.]{2,45}\]):[0-9]{1,5}")
+_ADDRESS = re.compile(r"tcp://(?:(?P<four>[0-9.]{7,15})|\[(?P<six>[0-9A-Fa-f:.]{2,45})\]):(?P<port>[0-9]{1,5})")
 _ANYWHERE = ("tcp://0.0.0.0:", "tcp://[::]:")
 
 
@@ -59,7 +61,14 @@ def endpoint_to_tell(said: str, bound: str | None) -> str | None:
 
 
 def _is_address(endpoint: str) -> bool:
-    return len(endpoint) <= PEER_ENDPOINT_MAX and _ADDRESS.fullmatch(endpoint) is not None
+    found = _ADDRESS.fullmatch(endpoint) if len(endpoint) <= PEER_ENDPOINT_MAX else None
+    if found is None or not 1 <= int(found["port"]) <= PORT_MAX:
+        return False
+    try:
+        IPv4Address(found["four"]) if found["four"] else IPv6Address(found["six"])
+    except AddressValueError:
+        return False
+    return True
 
 
 class PeerPort(Endpoint):

@@ -99,6 +99,7 @@ SOMETIMES: tuple[str, ...] = (
     "orphan_restored",
     "newcomer_copied",
     "not_adopted",
+    "refused_copy",
     "spare_installed",
     "fresh_discriminator",
     "hub_restarted",

@@ -42,6 +42,8 @@ def of_node_note(note: Note, counts: dict[str, int]) -> None:
     match note.what:
         case "welcomed":
             counts["kept_discriminator" if note.facts["kept"] else "fresh_discriminator"] += 1
+        case "bad_copy":
+            counts["refused_copy"] += 1
         case "hub_silent" | "session_lost" | "unreachable" | "peer_silent":
             counts[note.what] += 1
         case _:

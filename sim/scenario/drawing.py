@@ -6,6 +6,7 @@ Leaving kinds out at random finds more than always having them all (swarm testin
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
 from typing import Any, get_args
 
 from msgspec.structs import replace
@@ -17,7 +18,6 @@ from sim.scenario.distributions import Constant, Distribution, Exponential, Logn
 from sim.scenario.quantities import BitRate, Duration, Frequency
 from sim.scenario.values import (
     MS,
-    Behaviour,
     Burst,
     Byzantine,
     Churn,
@@ -26,6 +26,7 @@ from sim.scenario.values import (
     Crash,
     Device,
     Fault,
+    FeedbackLie,
     FlashCrowd,
     Heal,
     HubCrash,
@@ -46,13 +47,15 @@ from sim.scenario.values import (
     Server,
     SlowDisk,
     Straggler,
+    SwapLie,
 )
 
 HEALTHY_FROM = 0.5  # of the duration: where the heal is, if the scenario says none
 COMPLETES = 0.1  # of the seeds: the run ends by itself
 LIARS = 0.2  # of the nodes at most
 SWAP_EPOCHS = (0.05, 0.5)  # between two swaps
-LIES: tuple[Behaviour, ...] = get_args(Behaviour)
+LIES: tuple[FeedbackLie, ...] = get_args(FeedbackLie)
+SWAP_LIES: tuple[SwapLie, ...] = get_args(SwapLie)
 
 
 def draw(scenario: Scenario, seed: int) -> Scenario:
@@ -77,6 +80,7 @@ def draw(scenario: Scenario, seed: int) -> Scenario:
             *_faults(rng, int(heal.at)),
             *_more_faults(more, int(heal.at)),
             *_lost_writes(random.Random(stream_seed(seed, "everything", "writes")), int(heal.at), scenario.nodes),
+            *_swap_lies(random.Random(stream_seed(seed, "everything", "swap lies")), int(heal.at), settings),
         ),
         heal=heal,
     )
@@ -144,6 +148,14 @@ def _lost_writes(rng: random.Random, heal: int, nodes: int) -> list[Fault]:
     off = Duration(at + int(rng.uniform(1, 4) * S))
     crash = Crash(at=off, lasts=Exponential(_s(rng, 1, 6)), who=who, lost_writes=True)
     return [Leave(at=Duration(at), lasts=Constant(_s(rng, 4, 8)), who=who), *([crash] if off < heal else [])]
+
+
+def _swap_lies(rng: random.Random, heal: int, settings: Mapping[str, Any]) -> list[Fault]:
+    """Last, so that where nobody lies in swaps all else is as it was."""
+    if settings.get("training.swap") == "off" or rng.random() >= 0.5:
+        return []
+    who, at = f"fraction:{rng.uniform(0.02, LIARS):.2f}", Duration(int(rng.uniform(0.05, 0.5) * heal))
+    return [Byzantine(at=at, who=who, how=rng.choice(SWAP_LIES), chance=rng.choice((0.5, 1.0)))]
 
 
 def _latency(rng: random.Random) -> Distribution:

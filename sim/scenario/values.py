@@ -166,13 +166,17 @@ class ClockError(_Fault, frozen=True, tag="clock"):
     drift: Annotated[float, msgspec.Meta(ge=-500_000, le=1_000_000)] = 0.0
 
 
-Behaviour = Literal[
+FeedbackLie = Literal[
     "noise", "sign_flip", "scale", "nan", "replay", "collude", "free_ride", "misshapen", "garble", "wrong_task", "flood"
 ]
+SwapLie = Literal[
+    "bad_steps", "bad_moments", "bad_digest", "huge_hop", "false_prepared", "propose_again", "give_nothing"
+]
+Behaviour = Literal[FeedbackLie, SwapLie]
 
 
 class Byzantine(_Fault, frozen=True, tag="byzantine", kw_only=True):
-    """Nodes that lie. `chance`: of each feedback."""
+    """Nodes that lie. `chance`: of each feedback, or of each message in a swap."""
 
     how: Behaviour
     factor: Factor = 100.0  # of noise and scale

@@ -8,6 +8,7 @@ from typing import assert_never
 
 import numpy as np
 
+from mdgan_edge.digest import digest
 from mdgan_edge.messages import DiscriminatorId, HeldDiscriminator, NodeId, NodeTerms, Task
 from mdgan_edge.streams import stream_seed
 from nodes.jobs import (
@@ -39,6 +40,7 @@ SIZES = (DIMENSIONS, *HIDDEN, 1)
 # A tanh network without these is all but linear on the ring, and takes long to tell eight spots apart.
 FIRST_GAIN = 4.0
 BIAS_MAX = 1.5
+STEPS_MAX = 1 << 24  # of Adam, as production bounds them
 ARCHITECTURE = "toy " + "-".join(map(str, SIZES))
 
 
@@ -128,7 +130,12 @@ class ToyDiscriminator:
         count = len(self.parameters)
         if len(row) != (3 * count + 1 if self._terms.swap_optimizer == "travel" else count):
             return "it has another number of parameters"
-        return None if np.isfinite(row).all() else "it is not finite"
+        if not np.isfinite(row).all():
+            return "it is not finite"
+        squares, steps = row[2 * count : 3 * count], row[3 * count :]
+        if (squares < 0).any() or (steps < 0).any() or (steps > STEPS_MAX).any() or (steps != np.round(steps)).any():
+            return "its Adam is one that no training leaves"
+        return None
 
     def arrived(self, run_id: str, held: HeldDiscriminator, row: Vector) -> SavedDiscriminator:
         """A row that has come, as it is kept."""
@@ -202,7 +209,8 @@ class ToyNode:
             if spare is None:
                 return Offered(job.swap_id, "", None, None)
             saved = spare
-        return Offered(job.swap_id, "", row_to_wire(self.state.travelling(saved)), None)
+        row = row_to_wire(self.state.travelling(saved))
+        return Offered(job.swap_id, digest(row), row, None)
 
     def _spare(self, name: Name | None) -> SavedDiscriminator | None:
         return next((one for one in self._disk.slots.values() if name_of(one.held) == name), None)
@@ -210,7 +218,8 @@ class ToyNode:
     def _shelve(self, job: Shelve) -> Shelved:
         assert self.state is not None
         copy = job.copy
-        trouble = self.state.misfit(row_from_wire(copy.numbers))
+        intact = digest(copy.numbers) == copy.digest
+        trouble = self.state.misfit(row_from_wire(copy.numbers)) if intact else "its digest is another"
         if trouble is None:
             self._save()
             held = HeldDiscriminator(*job.shelf_name, ARCHITECTURE, self.state.tasks)
