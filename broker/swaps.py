@@ -16,7 +16,7 @@ from broker.adoptions import MARK, Adoptions
 from broker.barrier import Barrier
 from broker.directory import Directory
 from broker.greeting import RunFacts
-from broker.member import Member
+from broker.member import Member, MemberState
 from broker.membership import Membership
 from broker.ownership import Ownership
 from broker.shelving import Shelving
@@ -46,6 +46,7 @@ VIEW_SIZE = 8  # c: how many peers a node is told of
 SWAP_DEADLINE_S = 30.0  # how long one that is PREPARED waits for the other
 COMMIT_AGAIN_S = 2.0  # how often COMMIT is said until INSTALLED
 NOT_THE_OWNER = "not the owner"
+RUN_ENDS = "the run ends"
 VOID_REMEMBERED = 64  # per session: swaps that came to nothing; a PREPARED that was long on its way cannot revive them
 
 
@@ -99,6 +100,7 @@ class Swaps:
         self._told: dict[NodeId, Told] = {}
         self._void: dict[NodeId, deque[SwapId]] = {}
         self._views = 0
+        self._closed = False
 
     # --- what nodes say -------------------------------------------------------------------------------------------
 
@@ -128,6 +130,8 @@ class Swaps:
         return [effect for member in asking if member is not None for effect in self._introduced(member)]
 
     def _sought(self, member: Member, version: Version) -> list[Effect]:
+        if self._closed:
+            return self.directory.introduce(member, [])
         if not self.barrier.wanted:
             return self._introduced(member)
         self.barrier.seeks(member.node, version)
@@ -151,6 +155,12 @@ class Swaps:
             return [_send(member, Decline(message.swap_id, message.to, member.node, "gone"))]
         return []
 
+    @property
+    def is_unsettled(self) -> bool:
+        """Whether somebody who is there has not said yet that it holds what it owns."""
+        members = map(self._members.get, self._told)
+        return any(member is not None and member.state is MemberState.ACTIVE for member in members)
+
     def is_open(self, swap_id: SwapId) -> bool:
         """Whether one half is here, or somebody has not said INSTALLED."""
         return swap_id in self._halves or any(told.swap_id == swap_id for told in self._told.values())
@@ -173,6 +183,8 @@ class Swaps:
             return []
         if half is not None and half.said.partner != member.node:
             return self._abort(member, said.swap_id)  # a third one: it can spoil nothing
+        if self._closed:
+            return [] if mine != (said.held_id, said.held_hop) else self._abort(member, said.swap_id)
         why = self._objection(member, said, mine, half)
         if why == NOT_THE_OWNER and half is None:
             return []  # it may be on record, and long over: nobody waits for an answer
@@ -250,6 +262,14 @@ class Swaps:
         return [*effects, Note("swap_committed", "both were prepared", {**facts, **names})]
 
     # --- what ends a swap -----------------------------------------------------------------------------------------
+
+    def close(self) -> list[Effect]:
+        """The run ends: what is not on record by now is void, and nothing new is."""
+        if self._closed:
+            return []
+        self._closed = True
+        voided = [effect for swap_id in list(self._halves) for effect in self._void_swap(swap_id, RUN_ENDS)]
+        return [*voided, *self.adoptions.close(RUN_ENDS)]
 
     def session_over(self, node: NodeId) -> list[Effect]:
         """The node has said HELLO or is gone: WELCOME, if it comes, says what it owns; nothing of it is pending."""

@@ -135,7 +135,7 @@ class HubTrainer:
         if self._checkpoints is None:
             return Checkpointed(job.version, "there is no folder for checkpoints")
         try:
-            write_checkpoint(self._checkpoints, self.state, job.run_id)
+            write_checkpoint(self._checkpoints, self.state, job.run_id, job.norms)
         except DataError as error:
             return Checkpointed(job.version, str(error))
         return Checkpointed(job.version, None)

@@ -57,6 +57,7 @@ class ToyHubDisk:
     version: Version = START
     kept: tuple[Vector, Vector, Vector, Vector] | None = None
     steps: int = 0  # Adam's
+    norms: tuple[float, ...] = ()
     orphans: Orphans = field(default_factory=Orphans)
 
 
@@ -138,7 +139,7 @@ class ToyHub:
         assert job.version == self.version
         adam = self._adam
         self._disk.kept = (self.parameters.copy(), self.average.copy(), adam.mean.copy(), adam.square.copy())
-        self._disk.version, self._disk.steps = self.version, adam.steps
+        self._disk.version, self._disk.steps, self._disk.norms = self.version, adam.steps, job.norms
         return Checkpointed(job.version, None)
 
     # --- scores ---------------------------------------------------------------------------------------------------
