@@ -138,6 +138,8 @@ class ToyHub:
     def _checkpoint(self, job: Checkpoint) -> Checkpointed:
         assert job.version == self.version
         adam = self._adam
+        if not np.isfinite(self.parameters).all():
+            return Checkpointed(job.version, "the generator is not finite")
         self._disk.kept = (self.parameters.copy(), self.average.copy(), adam.mean.copy(), adam.square.copy())
         self._disk.version, self._disk.steps, self._disk.norms = self.version, adam.steps, job.norms
         return Checkpointed(job.version, None)
