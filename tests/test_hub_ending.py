@@ -1,4 +1,4 @@
-"""The end of a run: what is decided is waited for, nothing else is decided, and a generator that diverged is not kept."""
+"""The end of a run: what is decided is waited for, nothing else is, and a generator that diverged is not kept."""
 
 from __future__ import annotations
 
@@ -47,5 +47,5 @@ def test_a_step_that_is_not_finite_ends_the_run_before_anything_of_it_is_kept() 
     assert not [job for job in world.jobs if isinstance(job, Checkpoint | Evaluate)]
     assert world.core.phase is Phase.FINISHING
     (finish,) = [one for one in world.pass_time(20) if isinstance(one, Finish)]
-    assert (finish.code, finish.outcome) == (ExitCode.UNEXPECTED, "failed")
-    assert "its gradient is not finite" in finish.why
+    assert (finish.exit_code, finish.outcome) == (ExitCode.UNEXPECTED, "failed")
+    assert "its gradient is not finite" in finish.text

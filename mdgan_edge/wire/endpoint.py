@@ -40,10 +40,16 @@ class Counts:
 class Endpoint(ABC):
     """What those of the hub, of a node, and between nodes have in common."""
 
-    def __init__(self, counts: Counts | None = None, assembler: Assembler | None = None) -> None:
+    def __init__(
+        self,
+        counts: Counts | None = None,
+        assembler: Assembler | None = None,
+        bulk_bytes_max: int = BULK_BYTES_MAX,
+    ) -> None:
         self.counts = counts or Counts()
         self._assembler = assembler or Assembler()
         self._outboxes: dict[bytes, Outbox] = {}
+        self._bulk_bytes_max = bulk_bytes_max
         self._seq = 0
         self._expire_at = Nanos(0)
 
@@ -69,7 +75,7 @@ class Endpoint(ABC):
     def _is_too_much(self, outgoing: Outgoing) -> bool:
         if not issubclass(outgoing.kind, BULK):
             return False
-        return sum(one.bulk_bytes for one in self._outboxes.values()) + size(outgoing.frames) > BULK_BYTES_MAX
+        return sum(one.bulk_bytes for one in self._outboxes.values()) + size(outgoing.frames) > self._bulk_bytes_max
 
     def flush(self) -> None:
         """Try again what could not be sent."""
