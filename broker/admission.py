@@ -1,6 +1,6 @@
 """Whether a feedback may reach the optimiser: the checks in their order, each refusal with its verdict.
 
-Pure: looks at a feedback and at what the hub knows of its sender, changes nothing but the running norm.
+Pure: looks at a feedback and at what the hub knows of its sender, changes nothing but the running norms.
 """
 
 from __future__ import annotations
@@ -8,35 +8,55 @@ from __future__ import annotations
 import math
 from bisect import bisect_left, insort
 from collections import deque
+from collections.abc import Sequence
 
 from broker.member import Member
 from mdgan_edge.messages import Feedback, Verdict, Version
 
-NORMS_KEPT = 101  # the running median of the norm is taken over so many admitted feedbacks
-NORMS_MIN = 11  # below so many there is no median to clip against
+NORMS_KEPT = 101  # the running median of the norm is taken over so many feedbacks
+NORMS_MIN = 11  # below so many the lowest stands in for the median
 
 
 class NormGuard:
-    """The running median of feedback norms, against which a feedback is clipped."""
+    """Feedback norms of late, against which those of a step are clipped. `known`: those of a former process."""
 
-    def __init__(self, factor: float) -> None:
+    def __init__(self, factor: float, known: Sequence[float] = ()) -> None:
         self._factor = factor
         self._norms: deque[float] = deque()
         self._sorted: list[float] = []
+        for norm in known:
+            self._remember(norm)
 
-    def scale(self, norm: float) -> float:
-        """1, or what brings `norm` down to factor times median. Remembers the norm as clipped.
+    @property
+    def recent(self) -> tuple[float, ...]:
+        """What is to be known again after a restart, the oldest first."""
+        return tuple(self._norms)
 
-        Feedback of norm 0 is of a node that knew no label of the batch, or has vanished; it says nothing of a size.
+    def see(self, norm: float) -> None:
+        """A feedback that is not merged: while little is known it tells something of a size."""
+        if norm > 0 and self._is_young:
+            self._remember(norm)
+
+    def scales(self, norms: Sequence[float]) -> list[float]:
+        """For each feedback of one step 1, or what brings it down to the limit: factor times the median.
+
+        Below NORMS_MIN it is factor times the lowest, those of this step among them: whoever is the first to lie is
+        held against the others all the same. They are remembered as they are, so that one that is far too low does not
+        pull the median down; later ones as clipped. Norm 0 is of a node that knew no label of the batch, or has
+        vanished; it says nothing of a size.
         """
-        if self._factor == 0 or norm == 0:
-            return 1.0
-        limit = math.inf
-        if len(self._sorted) >= NORMS_MIN:
-            median = self._sorted[len(self._sorted) // 2]
-            limit = self._factor * median
-        self._remember(min(norm, limit))
-        return limit / norm if norm > limit else 1.0
+        given = [norm for norm in norms if norm > 0]
+        if self._factor == 0 or not given:
+            return [1.0] * len(norms)
+        young = self._is_young
+        limit = self._factor * (min([*given, *self._sorted[:1]]) if young else self._sorted[len(self._sorted) // 2])
+        for norm in given:
+            self._remember(norm if young else min(norm, limit))
+        return [limit / norm if norm > limit else 1.0 for norm in norms]
+
+    @property
+    def _is_young(self) -> bool:
+        return len(self._sorted) < NORMS_MIN
 
     def _remember(self, norm: float) -> None:
         self._norms.append(norm)

@@ -259,6 +259,10 @@ class Adoptions:
         promised = [one for one in self._open.values() if mine is not None and one.wanted == mine[0]]
         return [effect for one in promised if one.name != mine for effect in self._put_off(one)]
 
+    def close(self, why: str) -> list[Effect]:
+        """None goes on that is not on record."""
+        return [effect for adoption in list(self._open.values()) for effect in self._give_up(adoption, why)]
+
     def sweep(self, version: Version, now: Nanos) -> list[Effect]:
         """End what took too long; say ADOPT again, or another one."""
         effects: list[Effect] = []

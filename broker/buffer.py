@@ -5,7 +5,7 @@ An entry's life: admitted → added → taken by exactly one step, where it is m
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -60,11 +60,18 @@ class FeedbackBuffer:
         return self._by_node.pop(node, 0)
 
     def take(
-        self, training: TrainingSettings, version: Version, live: int, oldest: Version, omega: Callable[[NodeId], float]
+        self,
+        training: TrainingSettings,
+        version: Version,
+        live: int,
+        oldest: Version,
+        omega: Callable[[NodeId], float],
+        clip: Callable[[Sequence[float]], list[float]],
     ) -> Taken:
         """Empty the buffer into one step from `version`.
 
-        `oldest`: the lowest version anybody still works on; `omega`: what a node's feedback weighs beside alpha.
+        `oldest`: the lowest version anybody still works on; `omega`: what a node's feedback weighs beside alpha;
+        `clip`: from the norms of all that is merged, what shortens each.
         """
         entries = sorted(self._entries, key=_merge_order)
         self._entries, self._by_node = [], {}
@@ -72,7 +79,7 @@ class FeedbackBuffer:
         old = {one for one in given if admission.refusal_by_age(one, version, training.staleness_max) is not None}
         merged = tuple(entry for entry in entries if entry.contribution.version not in old)
         stale = tuple(entry for entry in entries if entry.contribution.version in old)
-        return Taken(merged, stale, _step(merged, training, version, live, oldest, omega) if merged else None)
+        return Taken(merged, stale, _step(merged, training, version, live, oldest, omega, clip) if merged else None)
 
 
 def _step(
@@ -82,14 +89,16 @@ def _step(
     live: int,
     oldest: Version,
     omega: Callable[[NodeId], float],
+    clip: Callable[[Sequence[float]], list[float]],
 ) -> Step:
     given = [entry.contribution for entry in merged]
     alpha = {one: steprule.staleness_weight(training, version - one) for one in {one.version for one in given}}
     alphas = [alpha[one.version] for one in given]
     parts = [alpha * omega(one.node) for one, alpha in zip(given, alphas, strict=True)]
+    clips = clip([one.feedback.norm for one in given])
     weighed = tuple(
-        Contribution(one.task_id, one.node, one.version, one.index, part * one.weight, one.feedback, part, one.labels)
-        for one, part in zip(given, parts, strict=True)
+        Contribution(one.task_id, one.node, one.version, one.index, part * short, one.feedback, part, one.labels)
+        for one, part, short in zip(given, parts, clips, strict=True)
     )
     scale = steprule.lr_scale(training, len(merged), live, alphas)
     kept_from = Version(max(oldest, version + 1 - training.staleness_max))  # what is older could only be stale

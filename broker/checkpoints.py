@@ -20,13 +20,13 @@ class Checkpoints:
     def busy(self) -> bool:
         return self._under_way > 0
 
-    def due(self, version: Version) -> Checkpoint | None:
+    def due(self, version: Version, norms: tuple[float, ...] = ()) -> Checkpoint | None:
         """The job, if one is due at this version."""
-        return None if version % self._every else self._ask(version)
+        return None if version % self._every else self._ask(version, norms)
 
-    def final(self, version: Version) -> Checkpoint | None:
+    def final(self, version: Version, norms: tuple[float, ...]) -> Checkpoint | None:
         """The last job, unless that version is kept or was tried already."""
-        return None if version == self._asked else self._ask(version)
+        return None if version == self._asked else self._ask(version, norms)
 
     def done(self, result: Checkpointed) -> list[Effect]:
         """It is on disk, or not."""
@@ -36,7 +36,7 @@ class Checkpoints:
         self.kept = result.version
         return [Note("checkpoint", "kept", {"version": result.version})]
 
-    def _ask(self, version: Version) -> Checkpoint:
+    def _ask(self, version: Version, norms: tuple[float, ...]) -> Checkpoint:
         self._asked = version
         self._under_way += 1
-        return Checkpoint(version, self._run_id)
+        return Checkpoint(version, self._run_id, norms)

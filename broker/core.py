@@ -6,18 +6,19 @@ change one fact each; `_settle` after every event re-derives what follows from t
 
 from __future__ import annotations
 
+import math
 from enum import Enum, auto
-from typing import Any, Literal, assert_never
+from typing import Any, assert_never
 
-from broker import greeting, steprule
+from broker import greeting
 from broker.buffer import Entry
 from broker.checkpoints import Checkpoints
 from broker.directory import Directory
+from broker.ending import Ending, Outcome
 from broker.entrance import Door, Entrance
 from broker.evaluations import Evaluations
-from broker.farewell import Farewell
 from broker.greeting import RunFacts
-from broker.jobs import BatchesMade, Checkpointed, Evaluated, Forgotten, Given, HubJob, Kept, Stepped
+from broker.jobs import BatchesMade, Checkpointed, Evaluated, Forgotten, Given, Kept, Stepped
 from broker.member import Change, Member, MemberState
 from broker.membership import Membership
 from broker.ownership import Ownership
@@ -30,7 +31,6 @@ from mdgan_edge.actors import (
     Drain,
     Effect,
     Event,
-    Finish,
     Garbled,
     Header,
     Heard,
@@ -48,7 +48,6 @@ from mdgan_edge.actors import (
     Tick,
     nanos,
 )
-from mdgan_edge.errors import ExitCode
 from mdgan_edge.messages import (
     Bye,
     ByeAck,
@@ -89,7 +88,9 @@ class HubCore:
         self.phase = Phase.WAITING
         self.members = Membership(settings.hub)
         self.ownership = Ownership(facts.architecture, facts.owners)
-        self.training = Training(settings.training, facts.image_shape, self.members, self.ownership, facts.version)
+        self.training = Training(
+            settings.training, facts.image_shape, self.members, self.ownership, facts.version, facts.norms
+        )
         self.verdicts: dict[Verdict, int] = dict.fromkeys(Verdict, 0)
         self.garbled: dict[str, int] = {}
         self.turned_away = TurnedAway()
@@ -101,13 +102,9 @@ class HubCore:
         )
         self.evaluations = Evaluations(settings.hub.evaluate_every)
         self.checkpoints = Checkpoints(settings.hub.checkpoint_every, facts.run_id, facts.version)
-        self.outcome: Literal["completed", "stopped", "failed"] = "failed"
+        self.ending = Ending(self.members, self.swaps, self.evaluations, self.checkpoints)
         self.started_at: Nanos | None = None  # when training started
-        self.ended_at: Nanos | None = None
-        self._why_failed = ""
-        self._farewell = Farewell()
         self._sweep_at = Nanos(now + nanos(SWEEP_S))
-        self._reason: steprule.Reason | None = None
 
     # --- the two calls --------------------------------------------------------------------------------------------
 
@@ -144,8 +141,8 @@ class HubCore:
         """When the next lease, step timeout or farewell is to be looked at."""
         if self.phase is Phase.OVER:
             return None
-        if self._farewell.by is not None:
-            return min(self._farewell.by, self._sweep_at)
+        if self.ending.farewell_by is not None:
+            return min(self.ending.farewell_by, self._sweep_at)
         timeout = self.training.timeout_at() if self.phase is Phase.TRAINING else None
         return self._sweep_at if timeout is None or timeout > self._sweep_at else timeout
 
@@ -194,6 +191,16 @@ class HubCore:
                 return self._garbled(member.peer, "type", f"{type(message).__name__} is not for a hub", now)
 
     @property
+    def outcome(self) -> Outcome:
+        """How the run ended; meaningless before."""
+        return self.ending.outcome
+
+    @property
+    def ended_at(self) -> Nanos | None:
+        """When nothing was under way any more."""
+        return self.ending.ended_at
+
+    @property
     def _door(self) -> Door:
         if self.phase is Phase.WAITING:
             return Door.BEFORE_THE_START
@@ -209,9 +216,7 @@ class HubCore:
 
     def _heard(self, sender: Peer, now: Nanos) -> list[Effect]:
         member = self.members.get(sender.node)
-        if member is None or not member.present:
-            return []
-        return self._sign_of_life(member, now)
+        return self._sign_of_life(member, now) if member is not None and member.present else []
 
     def _garbled(self, sender: Peer, check: str, detail: str, now: Nanos) -> list[Effect]:
         self.garbled[check] = self.garbled.get(check, 0) + 1
@@ -243,6 +248,7 @@ class HubCore:
     def _count(self, member: Member, verdict: Verdict) -> None:
         self.verdicts[verdict] += 1
         member.tally.refused[verdict] += verdict is not Verdict.MERGED
+        self.members.judged(member, verdict)
 
     def _refused(self, member: Member, task_id: TaskId, reason: str, now: Nanos) -> list[Effect]:
         if task_id not in member.in_flight:
@@ -254,9 +260,9 @@ class HubCore:
 
     def _drain(self, reason: str) -> list[Effect]:
         if self.phase in (Phase.FINISHING, Phase.OVER):
-            self.evaluations.wait_no_longer()
+            self.ending.hurry()
             return []
-        self.phase, self.outcome = Phase.FINISHING, "stopped"
+        self._end("stopped")
         return [Note("stopping", reason)]
 
     # --- results --------------------------------------------------------------------------------------------------
@@ -265,11 +271,12 @@ class HubCore:
         match result:
             case BatchesMade():
                 self.training.batches_made(result)
-                return [] if result.finite else self._diverged()
+                return [] if result.finite else self._diverged("an image")
             case Stepped():
                 self.training.stepped(result)
                 figures = {"version": result.version, "gradient_norm": result.gradient_norm, "seconds": result.seconds}
-                return [Measure("stepped", figures), *self._look_and_keep()]
+                bad = [] if math.isfinite(result.gradient_norm) else self._diverged("its gradient")
+                return [Measure("stepped", figures), *bad, *self._look_and_keep()]
             case Evaluated(version, scores, _, trouble):
                 ceased = self.evaluations.done(result)
                 lost = [Note("not_saved", trouble, {"version": version}, "warning")] if trouble else []
@@ -285,20 +292,22 @@ class HubCore:
             case _:
                 raise AssertionError(f"not a result of a hub's job: {result!r}")
 
-    def _diverged(self) -> list[Effect]:
+    def _diverged(self, what: str) -> list[Effect]:
         """Nothing good can come of it any more; what the last evaluation saved stays."""
-        self.phase, self.outcome = Phase.FINISHING, "failed"
-        self.evaluations.none_at_the_end()
-        what = f"the generator diverged at version {self.training.version} (an image is not finite)"
-        self._why_failed = f"{what}: try a lower training.lr_generator"
-        return [Note("diverged", self._why_failed, level="warning")]
+        self._end("failed")
+        return [self.ending.diverged(self.training.version, what)]
+
+    def _end(self, outcome: Outcome) -> None:
+        self.phase, self.ending.outcome = Phase.FINISHING, outcome
 
     def _look_and_keep(self) -> list[Effect]:
         """Evaluate and write a checkpoint where these are due."""
         if self.phase is not Phase.TRAINING or self.training.complete:
             return []
         version = self.training.version
-        jobs = [job for job in (self.evaluations.due(version), self.checkpoints.due(version)) if job]
+        jobs = [
+            job for job in (self.evaluations.due(version), self.checkpoints.due(version, self.training.norms)) if job
+        ]
         return [*self._make_batches(), *map(Run, jobs)] if jobs else []  # batches first: nodes work meanwhile
 
     # --- what follows from the facts ------------------------------------------------------------------------------
@@ -316,7 +325,7 @@ class HubCore:
     def _start(self, now: Nanos) -> list[Effect]:
         live = len(self.members.live)
         if self.training.complete:
-            self.phase, self.outcome = Phase.FINISHING, "completed"  # it died just before its end
+            self._end("completed")  # it died just before its end
         elif live >= self.settings.hub.nodes_min:
             self.phase, self.started_at = Phase.TRAINING, now
             return [Note("started", f"{live} node(s) are there")]
@@ -324,7 +333,7 @@ class HubCore:
 
     def _train(self, now: Nanos) -> list[Effect]:
         if self.training.complete:
-            self.phase, self.outcome = Phase.FINISHING, "completed"
+            self._end("completed")
         if self.training.complete or self.training.stepping:
             return []
         effects = self._step(now)
@@ -339,22 +348,14 @@ class HubCore:
         changes = self.members.sweep(now, Nanos(late if late > nanos(SWEEP_LATE_S) else 0))
         self._sweep_at = Nanos(now + nanos(SWEEP_S))
         self.training.look_at_all()
-        behind = self.training.shares.behind(self.members)
+        behind = self.training.shares.behind(self.members.there(now))
         swaps = [*self.swaps.sweep(self.training.version, now), *self.shelving.sweep(now)]
         return [*(change.note() for change in changes), *swaps, *(low_share(member, part) for member, part in behind)]
 
     def _step(self, now: Nanos) -> list[Effect]:
         decision = self.training.decide(now)
-        effects = [] if decision.reason is self._reason else self._new_reason(decision.reason)
+        effects: list[Effect] = [*self.training.new_reason(decision.reason)]
         return effects + self._start_step() if decision.step else effects
-
-    def _new_reason(self, reason: steprule.Reason) -> list[Effect]:
-        self._reason = reason
-        if reason not in (steprule.Reason.BLOCKED, steprule.Reason.TIMEOUT):
-            return []
-        standing = self.training.standing()
-        facts = {"version": standing.version, "buffered": standing.buffered, "oldest": standing.oldest_in_flight}
-        return [Note("step_rule", reason.value, facts)]
 
     def _start_step(self) -> list[Effect]:
         taken = self.training.take()
@@ -368,8 +369,7 @@ class HubCore:
     def _receipts(self, entries: tuple[Entry, ...], verdict: Verdict) -> list[Effect]:
         effects: list[Effect] = []
         for entry in entries:
-            member = self.members.get(entry.contribution.node)
-            assert member is not None
+            member = self.members.known(entry.contribution.node)
             self._count(member, verdict)
             if member.present:
                 effects.append(self._send(member, Receipt(entry.contribution.task_id, verdict)))
@@ -383,28 +383,13 @@ class HubCore:
         return [self._send(one.member, one.task) for one in given]
 
     def _finish(self, now: Nanos) -> list[Effect]:
+        ended = self.swaps.close()
         if self.training.stepping or self.training.making or self.checkpoints.busy:
-            return []
-        if self.ended_at is None:
-            self.ended_at = now
-        if last := self._last_jobs():
-            return list(map(Run, last))
-        if self.evaluations.awaited(now, stopped=self.outcome == "stopped"):
-            return []
-        late: list[Effect] = [*self.evaluations.given_up()]
-        if farewells := self._farewell.say(self.members, now):
-            return [*late, *(self._send(member, Bye(self.outcome)) for member in farewells)]
-        if self._farewell.awaits(self.members, now):
-            return late
-        self.phase = Phase.OVER
-        if self.outcome == "failed":
-            return [*late, Finish(ExitCode.UNEXPECTED, "failed", self._why_failed)]
-        return [*late, Finish(ExitCode.OK, self.outcome, f"{self.outcome} at version {self.training.version}")]
-
-    def _last_jobs(self) -> list[HubJob]:
-        version = self.training.version
-        kept = self.checkpoints.final(version) if self.outcome != "failed" else None
-        return [job for job in (kept, self.evaluations.final(version)) if job]
+            return ended
+        ended += self.ending.go_on(self.training.version, self.training.norms, now)
+        if self.ending.over:
+            self.phase = Phase.OVER
+        return ended
 
     def _send(self, member: Member, message: Message) -> Send:
         return Send(member.peer, message, member.header)

@@ -93,10 +93,11 @@ class Evaluated(msgspec.Struct, frozen=True, gc=False):
 
 
 class Checkpoint(msgspec.Struct, frozen=True, gc=False):
-    """Keep all that is needed to go on from `version` should the hub die."""
+    """Keep all that is needed to go on from `version` should the hub die. `norms`: of feedback merged of late."""
 
     version: Version
     run_id: str
+    norms: tuple[float, ...] = ()
 
 
 class Checkpointed(msgspec.Struct, frozen=True, gc=False):

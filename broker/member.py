@@ -19,6 +19,9 @@ CLOSED_TASKS_MAX = 64  # per member: how many ended tasks are remembered to tell
 TASK_TIMES_MAX = 33  # per member: how many task times the lease is computed from
 LEASE_DEVIATIONS = 8.0  # k of median + k·MAD
 FIRST_LEASE_FACTOR = 6.0  # before a node's pace is known, its lease is this many times the least one
+PACE_KNOWN = 3  # task times from which a pace is known; with fewer, the lease is YOUNG_LEASE_FACTOR of the longest
+YOUNG_LEASE_FACTOR = 2.0
+LATE_FACTOR = 4.0  # a late answer counts as so many times the lease it had, at most: nobody gets an endless one at once
 MALFORMED_MAX = 3  # so many malformed messages in MALFORMED_WINDOW_S put their sender into quarantine
 
 NEVER = Nanos(0)
@@ -96,8 +99,10 @@ class Member:
     hop: int = 0
     state: MemberState = MemberState.ACTIVE
     in_flight: dict[TaskId, InFlight] = field(default_factory=dict)
+    in_vain: int = 0  # answers that came too late to be merged, since the last that was
     overdue: bool = False  # let a task's lease lapse and has not answered anything since
     closed: dict[TaskId, bool] = field(default_factory=dict)  # ended tasks; True if answered
+    lapsed: dict[TaskId, InFlight] = field(default_factory=dict)  # of these: not answered within the lease, nor since
     task_times: deque[Nanos] = field(default_factory=lambda: deque(maxlen=TASK_TIMES_MAX))
     slowest: Nanos = NEVER  # of all task times
     turn: tuple[Version, int] = (FIRST, 0)  # how many tasks it was given at a version
@@ -121,13 +126,17 @@ class Member:
         task = self.in_flight.pop(task_id)
         self.closed[task_id] = answered
         if len(self.closed) > CLOSED_TASKS_MAX:
-            del self.closed[next(iter(self.closed))]
+            oldest = next(iter(self.closed))
+            del self.closed[oldest]
+            self.lapsed.pop(oldest, None)
         return task
 
     def lease(self, least: Nanos) -> Nanos:
         """How long a task may take: median + k·MAD of the node's own task times, never below `least`."""
         if not self.task_times:
             return Nanos(round(least * FIRST_LEASE_FACTOR))
+        if len(self.task_times) < PACE_KNOWN:
+            return Nanos(max(least, round(YOUNG_LEASE_FACTOR * max(self.task_times))))
         if self.slowest * (1 + LEASE_DEVIATIONS) <= least:
             return least  # neither median nor MAD can be above the slowest
         times: list[int] = sorted(self.task_times)

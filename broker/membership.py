@@ -5,9 +5,10 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from collections.abc import Iterator
 
-from broker.member import ALLOWED, MALFORMED_MAX, NEVER, Change, InFlight, Member, MemberState
+from broker.member import ALLOWED, LATE_FACTOR, MALFORMED_MAX, NEVER, Change, InFlight, Member, MemberState
+from broker.steprule import IN_VAIN_MAX
 from mdgan_edge.actors import Nanos, Peer, nanos
-from mdgan_edge.messages import DiscriminatorId, Hello, NodeId, Session, TaskId, Version
+from mdgan_edge.messages import DiscriminatorId, Hello, NodeId, Session, TaskId, Verdict, Version
 from mdgan_edge.settings import HubSettings
 
 MALFORMED_WINDOW_S = 60.0  # MALFORMED_MAX malformed messages in this time ...
@@ -31,6 +32,7 @@ class Membership:
         self._members: dict[NodeId, Member] = {}
         self._live: list[NodeId] = []  # sorted: a node's rank is its place here
         self._versions: dict[Version, int] = {}  # tasks in flight at live members, by version
+        self._owed: set[NodeId] = set()
         self._next_session = 1
 
     def __iter__(self) -> Iterator[Member]:
@@ -38,6 +40,10 @@ class Membership:
 
     def get(self, node: NodeId) -> Member | None:
         return self._members.get(node)
+
+    def known(self, node: NodeId) -> Member:
+        """One that has joined, whatever became of it."""
+        return self._members[node]
 
     @property
     def live(self) -> list[NodeId]:
@@ -53,6 +59,13 @@ class Membership:
     def is_live(self, node: NodeId) -> bool:
         member = self._members.get(node)
         return member is not None and member.live
+
+    def there(self, now: Nanos) -> Iterator[Member]:
+        """Those that are live, or would be but for a task that they owe."""
+        for member in self._members.values():
+            slow = member.state is MemberState.SUSPECT and member.overdue and now - member.last_seen <= self._silence
+            if member.live or slow:
+                yield member
 
     def oldest_in_flight(self, since: Version) -> Version | None:
         """The lowest version from `since` on that a live member still works on."""
@@ -83,6 +96,7 @@ class Membership:
         else:
             self._take_back(member)
             self._unlist(member)
+            member.lapsed.clear()
             member.tally.rejoined += 1
         member.peer, member.session, member.incarnation = peer, session, hello.incarnation
         member.state, member.overdue, member.draining = MemberState.ACTIVE, False, False
@@ -126,9 +140,10 @@ class Membership:
     # --- tasks ----------------------------------------------------------------------------------------------------
 
     def give(self, member: Member, task_id: TaskId, version: Version, index: int, now: Nanos) -> InFlight:
-        """Hand a task to a live member."""
+        """Hand a task to a live member, with a lease for it and one more for each that it has to do before."""
         member.turn = (version, self.turn(member, version) + 1)
-        task = InFlight(task_id, version, index, now, Nanos(now + member.lease(self._lease)))
+        lease = member.lease(self._lease) * (1 + len(member.in_flight) + len(member.lapsed))
+        task = InFlight(task_id, version, index, now, Nanos(now + lease))
         member.in_flight[task_id] = task
         self._count(version, +1)
         return task
@@ -140,13 +155,40 @@ class Membership:
     def answer(self, member: Member, task_id: TaskId, now: Nanos) -> InFlight:
         """The member answered a task in flight: credit returns, its pace is known better."""
         task = self._close(member, task_id, answered=True)
-        took = Nanos(now - task.sent_at)
-        member.task_times.append(took)
-        if took > member.slowest:
-            member.slowest = took
+        self._took(member, task_id, Nanos(now - task.sent_at))
         member.refusals = 0
         member.tally.tasks += 1
         return task
+
+    def answered_late(self, member: Member, task_id: TaskId, now: Nanos) -> None:
+        """The member answered a task whose lease had lapsed: its pace is another one than was thought."""
+        task = member.lapsed.get(task_id)
+        if task is not None:
+            member.task_times.clear()
+            longest = round(LATE_FACTOR * (task.expires_at - task.sent_at))
+            self._took(member, task_id, Nanos(min(now - task.sent_at, longest)))
+
+    def judged(self, member: Member, verdict: Verdict) -> None:
+        """What became of an answer: who is too late again and again is owed the hub's patience."""
+        if verdict is Verdict.MERGED:
+            member.in_vain = 0
+            self._owed.discard(member.node)
+        elif verdict in (Verdict.LATE, Verdict.STALE):
+            member.in_vain += 1
+            if member.in_vain >= IN_VAIN_MAX:
+                self._owed.add(member.node)
+
+    def is_owed(self, before: Version) -> bool:
+        """Whether a live member that is owed works on a version before this one."""
+        owed = (self._members[node] for node in self._owed)
+        return any(one.live and any(task.version < before for task in one.in_flight.values()) for one in owed)
+
+    def _took(self, member: Member, task_id: TaskId, took: Nanos) -> None:
+        member.task_times.append(took)
+        if took > member.slowest:
+            member.slowest = took
+        for lost in [lapsed for lapsed in member.lapsed if lapsed <= task_id]:  # a node answers in order
+            del member.lapsed[lost]
 
     def refused(self, member: Member, task_id: TaskId, now: Nanos, *, busy: bool) -> None:
         """The member will not answer a task, and is left alone for a while."""
@@ -197,7 +239,7 @@ class Membership:
             return [self.end(member, MemberState.DEAD, f"silent for {silent / 1e9:.1f} s")]
         expired = [task.task_id for task in member.in_flight.values() if now >= task.expires_at]
         for task_id in expired:
-            self._close(member, task_id, answered=False)
+            member.lapsed[task_id] = self._close(member, task_id, answered=False)
         member.overdue = member.overdue or bool(expired)
         if expired:
             why, lost = f"{len(expired)} task(s) not answered within the lease", tuple(expired)

@@ -158,6 +158,7 @@ def _facts(
         image_shape=(settings.model.channels, settings.model.image_size, settings.model.image_size),
         version=saved.version if saved else START,
         owners=store.owners(run_id),
+        norms=saved.norms if saved else (),
         shelf=shelf.listed(run.orphans, run_id, told),
         keys={line.node: line.public_key for line in store.list()},
     )

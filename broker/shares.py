@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from broker.jobs import Contribution
 from broker.member import Member
@@ -12,8 +13,18 @@ from mdgan_edge.messages import NodeId
 
 RATE_MEMORY = 50.0  # steps over which a node's rate is averaged
 WEIGHT_MIN, WEIGHT_MAX = 0.005, 200.0  # omega is never outside; docs/algorithm.md says why so wide
-LOW_SHARE = 0.25  # of its fair share: a node below is named
-FAIR_MIN = 20.0  # feedback that would have been a node's fair share before its own is judged
+LOW_SHARE = 0.25  # of its fair share: a node below is named ...
+RECOVERED_SHARE = 0.5  # ... and may be named again once it was above this
+FAIR_MIN = 20.0  # each time so much feedback would have been a node's fair share, its own is judged
+
+
+@dataclass(slots=True)
+class Account:
+    """What a node's fair share was since it was last judged, and what it had given then."""
+
+    merged_before: int
+    fair: float = 0.0
+    warned: bool = False
 
 
 class Shares:
@@ -21,11 +32,10 @@ class Shares:
 
     def __init__(self, even_out: bool) -> None:
         self._even_out = even_out
-        self._fair = 0.0  # what a node that was live all the time would have given
-        self._from: dict[NodeId, tuple[float, int]] = {}  # at a node's first look: that, and what it had given
+        self._fair = 0.0  # what a node that was there since the last look would have given
+        self._accounts: dict[NodeId, Account] = {}
         self._rates: dict[NodeId, float] = {}  # parts of steps without omega, averaged over steps at which it was live
         self._mean_rate = 0.0
-        self._warned: set[NodeId] = set()
 
     def omega(self, node: NodeId) -> float:
         """mean rate / own rate, bounded: what the node's feedback weighs beside alpha.
@@ -53,25 +63,35 @@ class Shares:
             self._rates[node] = rate + (given[node] / total - rate) / RATE_MEMORY
         self._mean_rate = sum(self._rates[node] for node in live) / len(live)
 
-    def behind(self, members: Iterable[Member]) -> list[tuple[Member, float]]:
-        """Members that give less than a quarter of their fair share, each once; with what they give of it."""
+    def behind(self, there: Iterable[Member]) -> list[tuple[Member, float]]:
+        """Who of those that are `there` has come to give less than a quarter of its fair share, and what it gives.
+
+        Fair is a share of what was merged while a member was there: nothing is asked of it for other times. To be
+        called often.
+        """
         found: list[tuple[Member, float]] = []
-        for member in members:
-            if not member.live or member.node in self._warned:
+        passed, self._fair = self._fair, 0.0
+        for member in there:
+            account = self._accounts.get(member.node)
+            if account is None:
+                self._accounts[member.node] = Account(member.tally.merged)
                 continue
-            fair_before, merged_before = self._from.setdefault(member.node, (self._fair, member.tally.merged))
-            fair = self._fair - fair_before
-            if fair < FAIR_MIN:
-                continue
-            part = (member.tally.merged - merged_before) / fair
-            if part < LOW_SHARE:
-                self._warned.add(member.node)
+            account.fair += passed
+            if account.fair >= FAIR_MIN and (part := self._judge(account, member)) is not None:
                 found.append((member, part))
         return found
 
+    def _judge(self, account: Account, member: Member) -> float | None:
+        """What it gives of its fair share, if it is to be named; a new account begins."""
+        part = (member.tally.merged - account.merged_before) / account.fair
+        account.fair, account.merged_before = 0.0, member.tally.merged
+        named = part < LOW_SHARE and not account.warned
+        account.warned = part < RECOVERED_SHARE and (account.warned or named)
+        return part if named else None
+
 
 def low_share(member: Member, part: float) -> Note:
-    """What the journal says of a member that is behind, once."""
+    """What the journal says of a member that has fallen behind."""
     refused = {verdict.value: count for verdict, count in sorted(member.tally.refused.items()) if count}
     why = f"{member.node} gives {part:.0%} of its fair share: its classes may be learned last (training.rate_fair)"
     return Note("low_share", why, {"node": member.node, "part": part, "refused": refused}, "warning")

@@ -11,6 +11,9 @@ from mdgan_edge.actors import Nanos, nanos
 from mdgan_edge.messages import Version
 from mdgan_edge.settings import TrainingSettings, quorum_count
 
+IN_VAIN_MAX = 3  # so many answers in a row came too late: the node's next one is waited for ...
+OWED_WAIT_S = 600.0  # ... so long, or for T_max if that is longer
+
 
 class Reason(StrEnum):
     """Why the hub steps or waits."""
@@ -27,6 +30,7 @@ class Standing(msgspec.Struct, frozen=True, gc=False):
 
     `oldest_in_flight`: the lowest version at a node that is not suspect, of those that can still be merged. What is
     older than tau already, since its node was suspect for a while, comes too late whatever the hub waits for.
+    `owed`: among what would grow older than tau is the task of a node whose last IN_VAIN_MAX answers came too late.
     """
 
     version: Version
@@ -34,6 +38,7 @@ class Standing(msgspec.Struct, frozen=True, gc=False):
     live: int
     oldest_in_flight: Version | None
     waiting_since: Nanos
+    owed: bool = False
 
 
 class Decision(msgspec.Struct, frozen=True, gc=False):
@@ -50,7 +55,7 @@ def decide(training: TrainingSettings, standing: Standing, now: Nanos) -> Decisi
     """Bounded staleness (stale-synchronous-parallel, Ho et al. 2013) over a quorum, with a timeout.
 
     Step when min(K, live) feedbacks are there and, under `block`, no task in flight would grow older than tau; or when
-    T_max has passed and K_min are there.
+    T_max has passed and K_min are there. T_max does not pass over a node that is owed, so that nobody's part is zero.
     """
     if standing.buffered == 0:
         return WAIT[Reason.EMPTY]
@@ -74,15 +79,16 @@ def _why_wait(training: TrainingSettings, standing: Standing) -> Reason | None:
 
 def timed_out(training: TrainingSettings, standing: Standing, now: Nanos) -> bool:
     """Whether T_max has passed since the first feedback came into the buffer, and K_min are there."""
-    timeout = timeout_at(training, standing.waiting_since)
+    owed = standing.owed and _why_wait(training, standing) is Reason.BLOCKED
+    timeout = timeout_at(training, standing.waiting_since, owed=owed)
     return timeout is not None and now >= timeout and standing.buffered >= training.quorum_min
 
 
-def timeout_at(training: TrainingSettings, waiting_since: Nanos) -> Nanos | None:
-    """When T_max passes; None when the hub waits for ever."""
+def timeout_at(training: TrainingSettings, waiting_since: Nanos, *, owed: bool = False) -> Nanos | None:
+    """When T_max passes, or what stands for it where somebody is owed; None when the hub waits for ever."""
     if training.step_timeout_s == 0:
         return None
-    return Nanos(waiting_since + nanos(training.step_timeout_s))
+    return Nanos(waiting_since + nanos(max(training.step_timeout_s, OWED_WAIT_S if owed else 0.0)))
 
 
 def staleness_weight(training: TrainingSettings, staleness: int) -> float:

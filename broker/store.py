@@ -179,7 +179,7 @@ class HubStore:
         try:
             with db:
                 yield db
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OverflowError) as error:  # SQLite's numbers have 64 bits
             raise DataError(f"cannot use {self._path}: {error}") from error
         finally:
             db.close()

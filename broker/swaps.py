@@ -16,7 +16,7 @@ from broker.adoptions import MARK, Adoptions
 from broker.barrier import Barrier
 from broker.directory import Directory
 from broker.greeting import RunFacts
-from broker.member import Member
+from broker.member import Member, MemberState
 from broker.membership import Membership
 from broker.ownership import Ownership
 from broker.shelving import Shelving
@@ -46,6 +46,7 @@ VIEW_SIZE = 8  # c: how many peers a node is told of
 SWAP_DEADLINE_S = 30.0  # how long one that is PREPARED waits for the other
 COMMIT_AGAIN_S = 2.0  # how often COMMIT is said until INSTALLED
 NOT_THE_OWNER = "not the owner"
+RUN_ENDS = "the run ends"
 VOID_REMEMBERED = 64  # per session: swaps that came to nothing; a PREPARED that was long on its way cannot revive them
 
 
@@ -55,6 +56,14 @@ class Half(msgspec.Struct, frozen=True, gc=False):
     node: NodeId
     said: Prepared
     until: Nanos
+
+
+Pair = tuple[SwapId, frozenset[NodeId]]  # ids can be guessed: a swap is that of two, and what a third says is another
+
+
+def pair_of(node: NodeId, said: Prepared) -> Pair:
+    """Whose swap a node says it is PREPARED for."""
+    return said.swap_id, frozenset((node, said.partner))
 
 
 @dataclass(slots=True)
@@ -95,10 +104,11 @@ class Swaps:
         self.adoptions = Adoptions(adopts, members, ownership, directory, self.shelving, facts.epoch, unseen_until)
         self.barrier = Barrier(settings.training.swap_barrier, members)
         self._members, self._ownership, self._epoch = members, ownership, facts.epoch
-        self._halves: dict[SwapId, Half] = {}
+        self._halves: dict[Pair, Half] = {}
         self._told: dict[NodeId, Told] = {}
         self._void: dict[NodeId, deque[SwapId]] = {}
         self._views = 0
+        self._closed = False
 
     # --- what nodes say -------------------------------------------------------------------------------------------
 
@@ -128,6 +138,8 @@ class Swaps:
         return [effect for member in asking if member is not None for effect in self._introduced(member)]
 
     def _sought(self, member: Member, version: Version) -> list[Effect]:
+        if self._closed:
+            return self.directory.introduce(member, [])
         if not self.barrier.wanted:
             return self._introduced(member)
         self.barrier.seeks(member.node, version)
@@ -151,6 +163,12 @@ class Swaps:
             return [_send(member, Decline(message.swap_id, message.to, member.node, "gone"))]
         return []
 
+    @property
+    def is_unsettled(self) -> bool:
+        """Whether somebody who is there has not said yet that it holds what it owns."""
+        members = map(self._members.get, self._told)
+        return any(member is not None and member.state is MemberState.ACTIVE for member in members)
+
     def _view(self, node: NodeId) -> tuple[NodeId, ...]:
         """At most VIEW_SIZE live nodes without this one: a draw without replacement, counted."""
         others = [one for one in self._members.live if one != node]
@@ -164,27 +182,28 @@ class Swaps:
         mine = self._ownership.owned(member.node)
         if mine == (said.received_id, said.received_hop + 1):
             return [_send(member, Commit(said.swap_id, *mine))]  # it is on record: COMMIT was lost
-        half = self._halves.get(said.swap_id)
+        pair = pair_of(member.node, said)
+        half = self._halves.get(pair)
         if half is not None and half.node == member.node:
             return []
-        if half is not None and half.said.partner != member.node:
-            return self._abort(member, said.swap_id)  # a third one: it can spoil nothing
+        if self._closed:
+            return [] if mine != (said.held_id, said.held_hop) else self._abort(member, said.swap_id)
         why = self._objection(member, said, mine, half)
         if why == NOT_THE_OWNER and half is None:
             return []  # it may be on record, and long over: nobody waits for an answer
         if why is not None:
-            return [*self._void_swap(said.swap_id, why), *self._abort(member, said.swap_id)]
+            return [*self._void_swap(pair, why), *self._abort(member, said.swap_id)]
         self.counts.direct_bytes += said.direct_bytes
         if half is None:
             effects = self._void_others(member.node)
-            self._halves[said.swap_id] = Half(member.node, said, Nanos(now + nanos(SWAP_DEADLINE_S)))
+            self._halves[pair] = Half(member.node, said, Nanos(now + nanos(SWAP_DEADLINE_S)))
             return effects
         return self._commit(half, member, said, version, now)
 
     def _void_others(self, node: NodeId) -> list[Effect]:
         """A node has one shadow slot: what it was PREPARED for before, it cannot be any more."""
-        others = [swap_id for swap_id, half in self._halves.items() if half.node == node]
-        return [effect for swap_id in others for effect in self._void_swap(swap_id, "another has begun")]
+        others = [pair for pair, half in self._halves.items() if half.node == node]
+        return [effect for pair in others for effect in self._void_swap(pair, "another has begun")]
 
     def _objection(
         self, member: Member, said: Prepared, mine: tuple[DiscriminatorId, int] | None, half: Half | None
@@ -229,7 +248,7 @@ class Swaps:
         return _send(member, Commit(swap_id, *mine))
 
     def _commit(self, half: Half, member: Member, said: Prepared, version: Version, now: Nanos) -> list[Effect]:
-        del self._halves[said.swap_id]
+        del self._halves[pair_of(member.node, said)]
         partner = self._members.get(half.node)
         assert partner is not None
         owners = self._ownership.swap(member.node, partner.node)
@@ -247,23 +266,31 @@ class Swaps:
 
     # --- what ends a swap -----------------------------------------------------------------------------------------
 
+    def close(self) -> list[Effect]:
+        """The run ends: what is not on record by now is void, and nothing new is."""
+        if self._closed:
+            return []
+        self._closed = True
+        voided = [effect for pair in list(self._halves) for effect in self._void_swap(pair, RUN_ENDS)]
+        return [*voided, *self.adoptions.close(RUN_ENDS)]
+
     def session_over(self, node: NodeId) -> list[Effect]:
         """The node has said HELLO or is gone: WELCOME, if it comes, says what it owns; nothing of it is pending."""
         self._told.pop(node, None)
         self._void.pop(node, None)
         self.barrier.over(node)
-        mine = [swap_id for swap_id, half in self._halves.items() if node in (half.node, half.said.partner)]
-        voided = [effect for swap_id in mine for effect in self._void_swap(swap_id, "a session is over")]
+        mine = [pair for pair in self._halves if node in pair[1]]
+        voided = [effect for pair in mine for effect in self._void_swap(pair, "a session is over")]
         return [*self.adoptions.session_over(node), *voided]
 
     def sweep(self, version: Version, now: Nanos) -> list[Effect]:
         """Void what took too long; say COMMIT again."""
         effects = self.adoptions.sweep(version, now)
-        for swap_id, half in list(self._halves.items()):
+        for pair, half in list(self._halves.items()):
             if now >= half.until:
-                effects += self._void_swap(swap_id, "out of time")
-            elif not all(self._present(node) for node in (half.node, half.said.partner)):
-                effects += self._void_swap(swap_id, "one is gone")
+                effects += self._void_swap(pair, "out of time")
+            elif not all(map(self._present, pair[1])):
+                effects += self._void_swap(pair, "one is gone")
         for node, told in self._told.items():
             member, mine = self._members.get(node), self._ownership.owned(node)
             if now >= told.again_at and member is not None and member.present and mine is not None:
@@ -275,13 +302,16 @@ class Swaps:
         member = self._members.get(node)
         return member is not None and member.present
 
-    def _void_swap(self, swap_id: SwapId, why: str) -> list[Effect]:
-        half = self._halves.pop(swap_id, None)
+    def _void_swap(self, pair: Pair, why: str) -> list[Effect]:
+        half = self._halves.pop(pair, None)
         if half is None:
             return []
         self.counts.aborted += 1
+        swap_id = half.said.swap_id
         effects: list[Effect] = []
         for node in (half.node, half.said.partner):
+            if node != half.node and swap_id.startswith(f"{node}/"):
+                continue  # it has proposed this, perhaps to another: its own PREPARED is answered
             member = self._members.get(node)
             if member is not None and member.present:
                 effects += self._abort(member, swap_id)

@@ -42,6 +42,7 @@ from mdgan_edge.errors import DataError
 from mdgan_edge.gan.generator import GeneratorState, JudgedBatch, NodeFeedback
 from mdgan_edge.gan.saved import generator_file
 from mdgan_edge.gan.scores import Scores
+from mdgan_edge.gan.state import all_finite
 from mdgan_edge.gan.tensors import to_torch, to_wire
 from mdgan_edge.messages import Version
 from mdgan_edge.rundir import RunDirectory, write_atomic
@@ -135,7 +136,7 @@ class HubTrainer:
         if self._checkpoints is None:
             return Checkpointed(job.version, "there is no folder for checkpoints")
         try:
-            write_checkpoint(self._checkpoints, self.state, job.run_id)
+            write_checkpoint(self._checkpoints, self.state, job.run_id, job.norms)
         except DataError as error:
             return Checkpointed(job.version, str(error))
         return Checkpointed(job.version, None)
@@ -149,6 +150,8 @@ class HubTrainer:
 
     def _save(self, run: RunDirectory, job: Evaluate) -> str | None:
         """Why it could not be saved. The next evaluation tries again, so only the last one raises DataError."""
+        if not all_finite(self.state.average.state_dict().values()):
+            return f"the generator of version {job.version} is not finite: what was saved before stays"
         try:
             self._write(run, job)
         except DataError as error:

@@ -6,6 +6,7 @@ stepped. Knows nothing of sessions, greetings or the operator.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -17,7 +18,7 @@ from broker.member import Member
 from broker.membership import Membership
 from broker.ownership import Ownership
 from broker.shares import Shares
-from mdgan_edge.actors import Nanos
+from mdgan_edge.actors import Nanos, Note
 from mdgan_edge.messages import Feedback, NodeId, Task, TaskId, Verdict, Version
 from mdgan_edge.settings import TrainingSettings, batches_count, quorum_count, quota_count
 
@@ -39,6 +40,7 @@ class Training:
         members: Membership,
         ownership: Ownership,
         version: Version,
+        norms: Sequence[float] = (),
     ) -> None:
         self.version = version
         self.clipped = 0
@@ -50,15 +52,21 @@ class Training:
         self._ownership = ownership
         self._batches: tuple[Batch, ...] | None = None  # of the current version
         self._buffer = FeedbackBuffer()
-        self._norms = admission.NormGuard(settings.clip_factor)
+        self._norms = admission.NormGuard(settings.clip_factor, norms)
         self.shares = Shares(settings.rate_fair)
         self._hungry: dict[NodeId, None] = {}  # members that may be due a task
+        self._reason: steprule.Reason | None = None
         self._next_task = 1
         self._quota_of = (-1, 0)  # for so many live nodes
 
     @property
     def complete(self) -> bool:
         return self.version >= self._settings.steps
+
+    @property
+    def norms(self) -> tuple[float, ...]:
+        """Of feedback that was merged of late."""
+        return self._norms.recent
 
     @property
     def buffered(self) -> int:
@@ -96,7 +104,8 @@ class Training:
             member = self._members.get(node)
             if member is None or not member.live or now < member.paused_until or now < member.adopts_until:
                 continue
-            if schedule.may_have_task(member, self._buffer.held_by(node), credit, quota, self.version):
+            at_once = 1 if member.in_vain else credit  # what waits at the node only grows older
+            if schedule.may_have_task(member, self._buffer.held_by(node), at_once, quota, self.version):
                 given.append(self._give_task(member, self._batches, now))
         return given
 
@@ -129,19 +138,19 @@ class Training:
     def admit(self, member: Member, message: Feedback, now: Nanos) -> Verdict | None:
         """Put a feedback into the buffer, or say why not. Credit returns whatever the verdict."""
         refused = admission.refusal_by_task(member, message)
+        if refused is Verdict.LATE:
+            self._members.answered_late(member, message.task_id, now)
         if refused is not None:
             return refused
         task = self._members.answer(member, message.task_id, now)
         refused = admission.refusal_by_content(message, self._shape, task.version)
         refused = refused or self._refusal_by_standing(member, message)
+        if refused is Verdict.WARM_UP:
+            self._norms.see(message.feedback.norm)
         if refused is not None:
             return refused
-        scale = self._norms.scale(message.feedback.norm)
-        self.clipped += scale < 1
         judges = member.labels if self._settings.label_aware else None
-        given = Contribution(
-            task.task_id, member.node, task.version, task.index, scale, message.feedback, labels=judges
-        )
+        given = Contribution(task.task_id, member.node, task.version, task.index, 1.0, message.feedback, labels=judges)
         self._buffer.add(Entry(given, message.loss_d, message.loss_g), now)
         return None
 
@@ -164,39 +173,54 @@ class Training:
 
     def standing(self) -> steprule.Standing:
         """What the step rule looks at."""
+        since = Version(self.version - self._settings.staleness_max)
         return steprule.Standing(
             version=self.version,
             buffered=len(self._buffer),
             live=len(self._members.live),
-            oldest_in_flight=self._members.oldest_in_flight(Version(self.version - self._settings.staleness_max)),
+            oldest_in_flight=self._members.oldest_in_flight(since),
             waiting_since=self._buffer.first_at,
+            owed=self._members.is_owed(Version(since + 1)),
         )
 
     def decide(self, now: Nanos) -> steprule.Decision:
         """Whether to step now, and why."""
         return steprule.decide(self._settings, self.standing(), now)
 
+    def new_reason(self, reason: steprule.Reason) -> list[Note]:
+        """What to say where the hub has come to wait for a task, or to wait no longer."""
+        known, self._reason = self._reason, reason
+        if reason is known or reason not in (steprule.Reason.BLOCKED, steprule.Reason.TIMEOUT):
+            return []
+        standing = self.standing()
+        facts = {"version": standing.version, "buffered": standing.buffered, "oldest": standing.oldest_in_flight}
+        return [Note("step_rule", reason.value, facts)]
+
     def timeout_at(self) -> Nanos | None:
         """When the step timeout could make a difference."""
         if self.stepping or len(self._buffer) < self._settings.quorum_min:
             return None
-        return steprule.timeout_at(self._settings, self._buffer.first_at)
+        owed = self._members.is_owed(Version(self.version + 1 - self._settings.staleness_max))
+        return steprule.timeout_at(self._settings, self._buffer.first_at, owed=owed)
 
     def take(self) -> Taken:
         """Empty the buffer into a step."""
         oldest = self._members.oldest_given(default=Version(self.version + 1))
         live = self._members.live
-        taken = self._buffer.take(self._settings, self.version, len(live), oldest, self.shares.omega)
+        taken = self._buffer.take(self._settings, self.version, len(live), oldest, self.shares.omega, self._clip)
         self.stepping = taken.step is not None
         if taken.step is not None:
             self._tally(taken.step)
         return taken
 
+    def _clip(self, norms: Sequence[float]) -> list[float]:
+        scales = self._norms.scales(norms)
+        self.clipped += sum(scale < 1 for scale in scales)
+        return scales
+
     def _tally(self, step: Step) -> None:
         for one in step.contributions:
-            member = self._members.get(one.node)
-            assert member is not None
-            member.tally.merge(step.version - one.version, one.weight / step.divisor)
+            self._members.known(one.node).tally.merge(step.version - one.version, one.weight / step.divisor)
         self.shares.stepped(step.contributions, self._members.live)
 
     def stepped(self, result: Stepped) -> None:

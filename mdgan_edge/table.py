@@ -21,7 +21,7 @@ STATE_STYLES = {"active": "green", "suspect": "yellow", "dead": "red", "revoked"
 
 
 def status_line(status: Mapping[str, Any]) -> str:
-    """One line: version, pace, nodes, scores, time left."""
+    """One line: version, pace, nodes, swaps, scores, time left."""
     nodes = status.get("nodes", {})
     active = sum(node["state"] == "active" for node in nodes.values())
     parts = [
@@ -29,6 +29,7 @@ def status_line(status: Mapping[str, Any]) -> str:
         f"{status['steps_per_s']:.1f} steps/s",
         f"{active} of {len(nodes)} nodes active",
         f"staleness {_mean_staleness(nodes)}",
+        *_swap_parts(status.get("swaps", {})),
         *_score_parts(status.get("scores", {})),
     ]
     if status.get("left_s") is not None:
@@ -63,6 +64,11 @@ def score_lines(scores: Mapping[str, float | None]) -> list[str]:
 
 def _score_parts(scores: Mapping[str, float | None]) -> list[str]:
     return [f"{label} {scores[key]:.2f}" for key, label in SHOWN_SCORES[:2] if scores.get(key) is not None]
+
+
+def _swap_parts(swaps: Mapping[str, int]) -> list[str]:
+    committed, aborted = swaps.get("committed", 0), swaps.get("aborted", 0)
+    return [f"{committed} swaps ({aborted} aborted)"] if committed or aborted else []
 
 
 def _refused(by_reason: Mapping[str, int]) -> str:

@@ -43,6 +43,7 @@ class MdGan:
             version=world.hub.disk.version,
             owners=tuple(world.owners.values()),
             shelf=world.hub.disk.orphans.listed,
+            norms=world.hub.disk.norms,
             keys=dict(world.register),
         )
         return HubCore(world.settings, facts, world.hub.local(world.now))

@@ -75,6 +75,12 @@ class FolderDisk:
         return START if saved is None else saved.version
 
     @property
+    def norms(self) -> tuple[float, ...]:
+        """In the newest."""
+        saved = self.saved
+        return () if saved is None else saved.norms
+
+    @property
     def orphans(self) -> FolderShelf:
         """Discriminators of nodes that have left."""
         return FolderShelf(self.folder.with_name("orphans"))

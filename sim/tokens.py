@@ -54,9 +54,10 @@ PARAMETERS = 670_219  # of a discriminator: as many as the paper's for MNIST
 
 @dataclass(slots=True)
 class HubDisk:
-    """The version of the hub's last checkpoint, and its shelf."""
+    """The version of the hub's last checkpoint, with the norms in it, and its shelf."""
 
     version: Version = START
+    norms: tuple[float, ...] = ()
     orphans: Orphans = field(default_factory=Orphans)
 
 
@@ -79,7 +80,7 @@ class TokenHub:
             case Evaluate(version):
                 return Aside(partial(Evaluated, version, {}, "tokens have no scores", None, 0.0))
             case Checkpoint(version):
-                self._disk.version = version
+                self._disk.version, self._disk.norms = version, job.norms
                 return Checkpointed(version, None)
             case Keep() | Give() | Forget():
                 return self._disk.orphans.do(job)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import permutations
 from typing import Any
 
@@ -25,8 +26,12 @@ def alike(_: NodeId) -> float:
     return 1.0
 
 
-def entry(task: int, node: NodeId, version: int, index: int = 0, weight: float = 1.0) -> Entry:
-    return Entry(Contribution(TaskId(task), node, Version(version), index, weight, gradient()), 0.5, 0.25)
+def nobody(norms: Sequence[float]) -> list[float]:
+    return [1.0] * len(norms)
+
+
+def entry(task: int, node: NodeId, version: int, index: int = 0) -> Entry:
+    return Entry(Contribution(TaskId(task), node, Version(version), index, 1.0, gradient()), 0.5, 0.25)
 
 
 def filled(*entries: Entry) -> FeedbackBuffer:
@@ -45,7 +50,7 @@ ENTRIES = (entry(1, BOB, 4), entry(4, ALICE, 5, index=1), entry(3, ALICE, 5), en
 
 @pytest.mark.parametrize("order", list(permutations(ENTRIES)))
 def test_the_merge_order_is_version_then_batch_then_node_whatever_came_first(order: tuple[Entry, ...]) -> None:
-    taken = filled(*order).take(settings(), Version(5), live=4, oldest=OLDEST, omega=alike)
+    taken = filled(*order).take(settings(), Version(5), live=4, oldest=OLDEST, omega=alike, clip=nobody)
     assert [one.contribution.task_id for one in taken.merged] == [1, 3, 2, 4]
 
 
@@ -53,7 +58,7 @@ def test_the_divisor_is_the_number_merged_not_the_number_of_nodes() -> None:
     for merged in (1, 2, 3):
         step = (
             filled(*ENTRIES[1 : 1 + merged])
-            .take(settings(staleness_weight="none"), Version(5), live=10, oldest=OLDEST, omega=alike)
+            .take(settings(staleness_weight="none"), Version(5), live=10, oldest=OLDEST, omega=alike, clip=nobody)
             .step
         )
         assert step is not None
@@ -61,8 +66,8 @@ def test_the_divisor_is_the_number_merged_not_the_number_of_nodes() -> None:
 
 
 def test_the_weight_is_alpha_times_clipping_and_the_divisor_knows_no_clipping() -> None:
-    taken = filled(entry(1, ALICE, 4, weight=0.1), entry(2, BOB, 5)).take(
-        settings(), Version(5), live=2, oldest=Version(0), omega=alike
+    taken = filled(entry(1, ALICE, 4), entry(2, BOB, 5)).take(
+        settings(), Version(5), live=2, oldest=Version(0), omega=alike, clip=lambda _: [0.1, 1.0]
     )
     contributions = (
         Contribution(TaskId(1), ALICE, Version(4), 0, 0.05, gradient(), part=0.5),
@@ -73,19 +78,23 @@ def test_the_weight_is_alpha_times_clipping_and_the_divisor_knows_no_clipping() 
 
 def test_what_has_grown_stale_is_set_apart() -> None:
     old, fresh = entry(1, ALICE, 2), entry(2, BOB, 3)
-    taken = filled(old, fresh).take(settings(), Version(5), live=2, oldest=OLDEST, omega=alike)
+    taken = filled(old, fresh).take(settings(), Version(5), live=2, oldest=OLDEST, omega=alike, clip=nobody)
     assert (taken.merged, taken.stale) == ((fresh,), (old,))
 
 
 def test_a_buffer_of_stale_feedback_makes_no_step() -> None:
     old = entry(1, ALICE, 2)
-    assert filled(old).take(settings(), Version(5), live=2, oldest=OLDEST, omega=alike) == Taken((), (old,), None)
+    assert filled(old).take(settings(), Version(5), live=2, oldest=OLDEST, omega=alike, clip=nobody) == Taken(
+        (), (old,), None
+    )
 
 
 def test_the_oldest_snapshot_still_needed_follows_tau() -> None:
     for version, oldest in ((0, 0), (1, 0), (2, 1), (9, 8)):
         step = (
-            filled(entry(1, ALICE, version)).take(settings(), Version(version), live=1, oldest=OLDEST, omega=alike).step
+            filled(entry(1, ALICE, version))
+            .take(settings(), Version(version), live=1, oldest=OLDEST, omega=alike, clip=nobody)
+            .step
         )
         assert step is not None
         assert step.oldest == oldest
@@ -95,7 +104,7 @@ def test_the_wait_begins_with_the_first_entry_after_the_buffer_was_emptied() -> 
     buffer = filled(*ENTRIES)
     buffer.add(entry(9, BOB, 5), nanos(2))
     assert buffer.first_at == NOW
-    buffer.take(settings(), Version(5), live=4, oldest=OLDEST, omega=alike)
+    buffer.take(settings(), Version(5), live=4, oldest=OLDEST, omega=alike, clip=nobody)
     buffer.add(entry(10, BOB, 6), nanos(3))
     assert buffer.first_at == nanos(3)
 
@@ -104,7 +113,7 @@ def test_a_purge_forgets_one_node_only() -> None:
     buffer = filled(*ENTRIES)
     buffer.purge(ALICE)
     assert (len(buffer), buffer.held_by(ALICE), buffer.held_by(BOB)) == (2, 0, 1)
-    merged = buffer.take(settings(), Version(5), live=4, oldest=OLDEST, omega=alike).merged
+    merged = buffer.take(settings(), Version(5), live=4, oldest=OLDEST, omega=alike, clip=nobody).merged
     assert [one.contribution.task_id for one in merged] == [1, 2]
 
 
@@ -113,7 +122,7 @@ def test_every_entry_leaves_the_buffer_exactly_once(moves: list[tuple[NodeId, in
     buffer, left, added = FeedbackBuffer(), list[int](), 0
     for move in [*moves, None]:
         if move is None:
-            taken = buffer.take(settings(), Version(5), live=2, oldest=OLDEST, omega=alike)
+            taken = buffer.take(settings(), Version(5), live=2, oldest=OLDEST, omega=alike, clip=nobody)
             left += [one.contribution.task_id for one in (*taken.merged, *taken.stale)]
             assert (len(buffer), buffer.held_by(ALICE), buffer.held_by(BOB)) == (0, 0, 0)
         else:
@@ -124,7 +133,12 @@ def test_every_entry_leaves_the_buffer_exactly_once(moves: list[tuple[NodeId, in
 
 def test_a_nodes_own_weight_is_in_the_weight_and_the_divisor_and_not_in_the_learning_rate() -> None:
     taken = filled(entry(1, ALICE, 4), entry(2, BOB, 5)).take(
-        settings(scale_lr=True), Version(5), live=2, oldest=OLDEST, omega=lambda node: 4.0 if node == ALICE else 0.5
+        settings(scale_lr=True),
+        Version(5),
+        live=2,
+        oldest=OLDEST,
+        omega=lambda node: 4.0 if node == ALICE else 0.5,
+        clip=nobody,
     )
     assert taken.step is not None
     assert [one.weight for one in taken.step.contributions] == [2.0, 0.5]

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save
 
 from broker.checkpoint_files import KEPT, checkpoint_files, newest_checkpoint, write_checkpoint
 from mdgan_edge.errors import DataError
 from mdgan_edge.gan.generator import GeneratorState, JudgedBatch, NodeFeedback
+from mdgan_edge.gan.state import read_file
 from mdgan_edge.messages import ModelSettings, Version
 from mdgan_edge.settings import TrainingSettings
 
@@ -82,6 +84,41 @@ def test_a_torn_one_is_said_and_the_one_before_is_taken(tmp_path: Path, damage: 
     assert len(told) == 1
     assert "version-000002.safetensors" in told[0]
     assert "going back to the one before" in told[0]
+
+
+def spoil(one: GeneratorState) -> None:
+    for parameter in one.module.parameters():
+        parameter.data.fill_(float("nan"))
+
+
+def test_a_generator_that_is_not_finite_is_not_kept(tmp_path: Path) -> None:
+    one = state()
+    write_checkpoint(tmp_path, one, "run-1")
+    stepped(one, 1)
+    spoil(one)
+    with pytest.raises(DataError, match="version 1 is not finite"):
+        write_checkpoint(tmp_path, one, "run-1")
+    assert read(tmp_path) == (0, [])
+
+
+def test_one_that_is_not_finite_is_said_and_the_one_before_is_taken(tmp_path: Path) -> None:
+    one = state()
+    for _ in range(2):
+        write_checkpoint(tmp_path, one, "run-1")
+        stepped(one, 1)
+    newest = checkpoint_files(tmp_path)[0]
+    facts, tensors = read_file(newest)
+    newest.write_bytes(save({name: value / 0 for name, value in tensors.items()}, facts))
+    version, (told,) = read(tmp_path)
+    assert version == 0
+    assert "is not finite: going back to the one before" in told
+
+
+def test_the_norms_of_late_come_back(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path, state(), "run-1", (1.5, 0.1))
+    saved = newest_checkpoint(tmp_path, pytest.fail)
+    assert saved is not None
+    assert saved.norms == (1.5, 0.1)
 
 
 def test_where_there_is_none_there_is_nothing_to_go_on_from(tmp_path: Path) -> None:

@@ -25,9 +25,13 @@ STATUS = {
     "steps_per_s": 4.0,
     "left_s": 75.0,
     "nodes": {"a": node(), "b": node("dead", merged=0, staleness_mean=None, refused={"stale": 1, "late": 3})},
+    "swaps": {"committed": 3, "aborted": 1, "direct": 2},
     "scores": {"classifier_score": 6.5, "fid_classifier": None},
 }
-LINE = "version 40/100, 4.0 steps/s, 1 of 2 nodes active, staleness 1.5, classifier score 6.50, 1 min 15 s left"
+LINE = (
+    "version 40/100, 4.0 steps/s, 1 of 2 nodes active, staleness 1.5, 3 swaps (1 aborted), classifier score 6.50, "
+    "1 min 15 s left"
+)
 
 
 def test_a_status_is_one_line() -> None:

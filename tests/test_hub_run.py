@@ -40,10 +40,10 @@ def test_the_feedback_that_completes_the_quorum_starts_the_step() -> None:
     ]
     assert world.work() == [stepped(1), Run(MakeBatches(Version(1), 2))]
     zero, one = (batch_of(Version(1), index).images for index in (0, 1))
-    tasks = [Task(TaskId(3), Version(1), 10.0, 1, x_d=one, x_g=zero), Task(TaskId(4), Version(1), 60.0, 1, one, zero)]
+    tasks = [Task(TaskId(3), Version(1), 10.0, 1, x_d=one, x_g=zero), Task(TaskId(4), Version(1), 120.0, 1, one, zero)]
     assert world.work() == [
         Send(Peer(ALICE), tasks[0], world.header(ALICE)),
-        Send(Peer(BOB), Task(TaskId(4), Version(1), 60.0, 1, x_d=zero, x_g=one), world.header(BOB)),
+        Send(Peer(BOB), Task(TaskId(4), Version(1), 120.0, 1, x_d=zero, x_g=one), world.header(BOB)),
     ]
 
 

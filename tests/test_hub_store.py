@@ -179,3 +179,9 @@ def test_a_key_that_begins_with_a_dash_is_no_option(store: HubStore) -> None:
     done = CliRunner().invoke(main, ["nodes", "add", "alice", key, "--state", str(store.folder)])
     assert (done.exit_code, done.output) == (0, "alice may join.\n")
     assert store.list()[0].public_key == key
+
+
+def test_a_number_that_the_database_cannot_hold_is_an_error_and_not_a_crash(store: HubStore) -> None:
+    with pytest.raises(DataError, match="too large"):
+        store.remember("run-1", (Owner(NodeId("a"), Incarnation(2**63), DiscriminatorId("d1-a"), 0),))
+    assert store.owners("run-1") == ()

@@ -109,7 +109,6 @@ def test_after_the_decision_prepared_is_answered_with_commit_again() -> None:
 @pytest.mark.parametrize(
     "changes",
     [
-        {"partner": CAROL},
         {"received_id": C},
         {"received_hop": 1},
         {"held_id": A, "received_id": B},
@@ -124,12 +123,38 @@ def test_two_that_do_not_say_the_same_of_a_swap_have_none(changes: dict[str, Any
     assert owned(world, ALICE, BOB, CAROL) == [(A, 0), (B, 0), (C, 0)]
 
 
-def test_a_third_that_says_it_is_prepared_for_the_swap_of_two_gets_nothing_and_spoils_nothing() -> None:
-    world = half_done()
-    for forged in (replace(BY_BOB, held_id=C), BY_BOB, replace(BY_ALICE, partner=ALICE)):
-        assert told(world.say(CAROL, forged)) == abort_to(CAROL)
+FORGED = [
+    Prepared(SWAP, ALICE, C, 0, A, 0),
+    Prepared(SWAP, BOB, C, 0, B, 0),
+    Prepared(SWAP, ALICE, B, 0, A, 0),
+    Prepared(SWAP, CAROL, C, 0, B, 0),
+]
+
+
+@pytest.mark.parametrize("forged", FORGED)
+@pytest.mark.parametrize("first", [True, False])
+def test_a_third_that_says_it_is_prepared_for_the_swap_of_two_spoils_nothing(forged: Prepared, first: bool) -> None:
+    world = world_of_three() if first else half_done()
+    world.say(CAROL, forged)
+    if first:
+        assert told(world.say(ALICE, BY_ALICE)) == []
     assert owned(world, ALICE, BOB, CAROL) == [(A, 0), (B, 0), (C, 0)]
     assert told(world.say(BOB, BY_BOB)) == [(ALICE, TO_ALICE), (BOB, TO_BOB)]
+
+
+def test_nor_does_it_when_it_goes_before_the_two_are_prepared() -> None:
+    world = world_of_three()
+    world.say(CAROL, FORGED[0])
+    assert told(world.say(CAROL, Bye("bored")))[:1] != abort_to(ALICE)
+    world.say(ALICE, BY_ALICE)
+    assert told(world.say(BOB, BY_BOB)) == [(ALICE, TO_ALICE), (BOB, TO_BOB)]
+
+
+def test_one_that_names_another_partner_is_not_of_that_swap() -> None:
+    world = half_done()
+    assert told(world.say(BOB, replace(BY_BOB, partner=CAROL))) == []
+    assert set(told(world.pass_time(SWAP_DEADLINE_S + 1, (ALICE, BOB, CAROL)))) >= set(abort_to(ALICE, BOB))
+    assert owned(world, ALICE, BOB, CAROL) == [(A, 0), (B, 0), (C, 0)]
 
 
 def test_prepared_with_a_discriminator_of_somebody_else_is_passed_over() -> None:

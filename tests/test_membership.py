@@ -7,7 +7,7 @@ import pytest
 from broker.member import CLOSED_TASKS_MAX, FIRST, Change, Member, MemberState, median
 from broker.membership import REFUSAL_DOUBLINGS_MAX, REFUSAL_PAUSE_S, Membership
 from mdgan_edge.actors import Nanos, Peer, nanos
-from mdgan_edge.messages import DiscriminatorId, NodeId, Ping, Refuse, Task, TaskId, Version
+from mdgan_edge.messages import DiscriminatorId, NodeId, Ping, Refuse, Task, TaskId, Verdict, Version
 from mdgan_edge.settings import HubSettings
 from tests.hub_world import ALICE, BOB, CAROL, hello, sent, training_world
 
@@ -223,3 +223,65 @@ def test_what_a_node_says_it_does_not_have_is_lost_once_it_is_older_than_its_slo
 def test_a_first_task_is_lost_only_after_two_leases_since_nobody_knows_how_slow_the_line_is() -> None:
     lease = HubSettings().lease_s
     assert (lost_to(None, 2 * lease - 0.1), lost_to(None, 2 * lease)) == (False, True)
+
+
+def test_what_waits_behind_another_task_has_a_lease_more() -> None:
+    members = joined(ALICE)
+    alice = one_of(members, ALICE)
+    answer_after(members, alice, 1, 1.0)
+    expires = [members.give(alice, TaskId(task), Version(0), 0, START).expires_at for task in (2, 3)]
+    assert expires == [after(10), after(20)]
+
+
+def late(members: Membership, member: Member, task: int, seconds: float) -> None:
+    """Given at the start, its lease lapses, and it comes after so many seconds."""
+    given = members.give(member, TaskId(task), Version(0), 0, START)
+    members.heard(member, given.expires_at)
+    members.sweep(given.expires_at, ON_TIME)
+    members.answered_late(member, TaskId(task), after(seconds))
+    members.forgive(member, after(seconds))
+
+
+def test_a_late_answer_says_that_the_pace_has_changed() -> None:
+    members = joined(ALICE)
+    alice, least = one_of(members, ALICE), nanos(10.0)
+    for task in range(20):
+        answer_after(members, alice, task, 1.0)
+    late(members, alice, 20, 35.0)
+    assert alice.lease(least) == nanos(2 * 35.0)
+    answer_after(members, alice, 21, 35.0)
+    answer_after(members, alice, 22, 36.0)
+    assert alice.lease(least) == nanos(35.0)  # three times: median and MAD, as ever
+
+
+def test_one_that_is_very_late_does_not_get_an_endless_lease_at_once() -> None:
+    members = joined(ALICE)
+    alice, least = one_of(members, ALICE), nanos(10.0)
+    late(members, alice, 1, 100_000.0)
+    assert alice.lease(least) == nanos(2 * 4 * 60.0)
+
+
+def test_a_late_answer_counts_once_and_those_before_it_are_lost() -> None:
+    members = joined(ALICE)
+    alice = one_of(members, ALICE)
+    for task in (1, 2):
+        members.give(alice, TaskId(task), Version(0), 0, START)
+    members.heard(alice, after(120))
+    members.sweep(after(120), ON_TIME)
+    for _ in range(2):
+        members.answered_late(alice, TaskId(2), after(130))
+    members.answered_late(alice, TaskId(1), after(140))
+    assert (list(alice.task_times), alice.lapsed) == ([nanos(130)], {})
+
+
+def test_who_was_too_late_again_and_again_is_owed_patience_until_something_is_merged() -> None:
+    members = joined(ALICE)
+    alice = one_of(members, ALICE)
+    members.give(alice, TaskId(1), Version(3), 0, START)
+    for verdict in (Verdict.LATE, Verdict.STALE, Verdict.FENCED):
+        members.judged(alice, verdict)
+        assert not members.is_owed(Version(4))
+    members.judged(alice, Verdict.STALE)
+    assert [members.is_owed(Version(before)) for before in (3, 4)] == [False, True]
+    members.judged(alice, Verdict.MERGED)
+    assert not members.is_owed(Version(4))

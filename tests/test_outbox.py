@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import pytest
 import zmq
 import zmq.utils.z85
 
-from mdgan_edge.actors import (
-    Header,
-    nanos,
-)
+from mdgan_edge.actors import Event, Header, Nanos, Peer, Send, nanos
 from mdgan_edge.messages import (
     Bye,
     Copy,
+    DiscriminatorId,
     Message,
+    NodeId,
     Ping,
     Prepared,
+    SwapId,
     Task,
+    Tensor,
     Welcome,
 )
 from mdgan_edge.wire.codec import encode
+from mdgan_edge.wire.endpoint import Endpoint
 from mdgan_edge.wire.link import LinkWatch
 from mdgan_edge.wire.outbox import Outbox, Outcome, Outgoing
 from mdgan_edge.wire.parts import PART_BYTES
+from mdgan_edge.wire.sockets import Socket
 
 
 @dataclass
@@ -123,3 +127,36 @@ def test_the_same_trouble_is_not_told_more_than_once_a_second() -> None:
     watch = LinkWatch()
     told = [watch.observe(zmq.Event.CONNECT_RETRIED, 0, nanos(0.25 * number)) for number in range(9)]
     assert told == ["unreachable", None, None, None] * 2 + ["unreachable"]
+
+
+class Stalled(Endpoint):
+    """Whose peers read nothing."""
+
+    def sockets(self) -> list[Socket]:
+        return []
+
+    def receive(self, _: Nanos) -> list[Event]:
+        return []
+
+    def close(self) -> None:
+        pass
+
+    def _ready(self) -> bool:
+        return True
+
+    def _transmit(self, _key: bytes, _frames: Sequence[bytes]) -> Outcome:
+        return Outcome.FULL
+
+
+def test_copies_for_many_stalled_peers_are_bounded_together_and_work_is_not() -> None:
+    size = 1000
+    copy = Copy(SwapId("a/1/1"), NodeId("a"), NodeId("b"), DiscriminatorId("d"), 0, "kind", "0" * 32, numbers(size))
+    hub = Stalled(bulk_bytes_max=10 * 4 * size)
+    taken = [hub.send(Send(Peer(NodeId("b"), bytes([link])), copy)) for link in range(20)]
+    assert taken == [True] * 9 + [False] * 11
+    assert hub.counts.dropped == {"Copy": 11}
+    assert hub.send(Send(Peer(NodeId("b"), b"\1"), Ping(1)))
+
+
+def numbers(count: int) -> Tensor:
+    return Tensor("float32", (count,), bytes(4 * count))

@@ -30,6 +30,7 @@ CORES = (
     "broker.directory",
     "broker.entrance",
     "broker.evaluations",
+    "broker.ending",
     "broker.farewell",
     "broker.greeting",
     "broker.member",

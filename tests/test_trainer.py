@@ -137,6 +137,18 @@ def test_the_last_evaluation_leaves_a_final_grid_too(run: RunDirectory) -> None:
     assert grids["final.png"] == grids["version-000000.png"]
 
 
+def test_a_generator_that_is_not_finite_does_not_replace_the_one_that_was_saved(run: RunDirectory) -> None:
+    trainer = HubTrainer(SETTINGS, run, None)
+    evaluated(trainer, 0)
+    before = run.generator.read_bytes()
+    for parameter in trainer.state.average.parameters():
+        parameter.data.fill_(float("nan"))
+    trouble = evaluated(trainer, 0, final=True).trouble
+    assert trouble is not None
+    assert "not finite" in trouble
+    assert run.generator.read_bytes() == before
+
+
 def test_a_scorer_that_can_give_no_score_gives_none_of_each() -> None:
     result = evaluated(HubTrainer(SETTINGS, None, no_scorer()), 0)
     assert result.scores.keys() == {field.name for field in fields(Scores)} - {"reason"}

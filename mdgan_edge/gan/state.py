@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import torch
@@ -41,6 +41,11 @@ def load_tensors(
         index, key = name.split(".", 1)
         state.setdefault(int(index), {})[key] = value
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+
+
+def all_finite(tensors: Iterable[torch.Tensor]) -> bool:
+    """Whether every number of every one is finite."""
+    return all(bool(torch.isfinite(value).all()) for value in tensors)
 
 
 def part(tensors: Mapping[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:

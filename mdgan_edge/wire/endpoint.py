@@ -1,7 +1,7 @@
 """What every endpoint does: encodes, keeps what cannot be sent yet, decodes and puts together, counts.
 
 An endpoint lives from its construction, when it binds or connects, to `close`. The order of messages to one peer is
-kept (see outbox for the one exception). That a message was sent means nothing.
+kept (see outbox for what may pass what). That a message was sent means nothing.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from mdgan_edge.actors import Event, Garbled, Heard, Nanos, Peer, Received, Send, nanos
 from mdgan_edge.wire.codec import MalformedMessage, decode, encode
-from mdgan_edge.wire.outbox import Outbox, Outcome, Outgoing
+from mdgan_edge.wire.outbox import BULK, BULK_BYTES_MAX, Outbox, Outcome, Outgoing
 from mdgan_edge.wire.parts import Assembler, is_part, size
 from mdgan_edge.wire.sockets import Socket
 
@@ -31,7 +31,7 @@ class Counts:
     bytes_sent: Counter[str] = field(default_factory=Counter)
     messages_received: Counter[str] = field(default_factory=Counter)
     bytes_received: Counter[str] = field(default_factory=Counter)
-    dropped: Counter[str] = field(default_factory=Counter)  # the peer's outbox was full
+    dropped: Counter[str] = field(default_factory=Counter)  # the peer's outbox was full, or all were of copies
     garbled: Counter[str] = field(default_factory=Counter)  # by the first check that failed
     unroutable: int = 0  # messages to a connection that is gone
     idle_transfers: int = 0  # given up because their next part did not come
@@ -40,10 +40,16 @@ class Counts:
 class Endpoint(ABC):
     """What those of the hub, of a node, and between nodes have in common."""
 
-    def __init__(self, counts: Counts | None = None, assembler: Assembler | None = None) -> None:
+    def __init__(
+        self,
+        counts: Counts | None = None,
+        assembler: Assembler | None = None,
+        bulk_bytes_max: int = BULK_BYTES_MAX,
+    ) -> None:
         self.counts = counts or Counts()
         self._assembler = assembler or Assembler()
         self._outboxes: dict[bytes, Outbox] = {}
+        self._bulk_bytes_max = bulk_bytes_max
         self._seq = 0
         self._expire_at = Nanos(0)
 
@@ -61,10 +67,15 @@ class Endpoint(ABC):
         outgoing = Outgoing(type(effect.message), self._seq, encode(effect.header, self._seq, effect.message))
         key = self._key(effect.to)
         outbox = self._outboxes.setdefault(key, Outbox())
-        if not outbox.offer(outgoing):
+        if self._is_too_much(outgoing) or not outbox.offer(outgoing):
             self.counts.dropped[outgoing.kind.__name__] += 1
             return False
         return not self._ready() or self._pump(key, outbox)
+
+    def _is_too_much(self, outgoing: Outgoing) -> bool:
+        if not issubclass(outgoing.kind, BULK):
+            return False
+        return sum(one.bulk_bytes for one in self._outboxes.values()) + size(outgoing.frames) > self._bulk_bytes_max
 
     def flush(self) -> None:
         """Try again what could not be sent."""

@@ -17,6 +17,7 @@ from mdgan_edge.wire.parts import PART_BYTES, size, split
 
 OUTBOX_MESSAGES_MAX = 256
 OUTBOX_BYTES_MAX = 128 * 1024 * 1024
+BULK_BYTES_MAX = 256 * 1024 * 1024  # of bulk, over all outboxes of an endpoint: stalled peers must not fill its memory
 
 HEARTBEATS = (Ping, Pong)
 WORK = (Task, Feedback, Receipt, Refuse)
@@ -85,6 +86,11 @@ class Outbox:
 
     def __len__(self) -> int:
         return sum(len(lane.waiting) for lane in (self._fast, self._slow, self._bulk))
+
+    @property
+    def bulk_bytes(self) -> int:
+        """What waits in the lane that may take its time."""
+        return sum(size(outgoing.frames) for outgoing in self._bulk.waiting)
 
     def offer(self, outgoing: Outgoing) -> bool:
         """Queue a whole message; False, and nothing queued, if it does not fit."""

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from broker.core import Phase
-from broker.jobs import Checkpointed, Step, Stepped
+from broker.jobs import Checkpoint, Checkpointed, Step, Stepped
 from mdgan_edge.actors import Drain, Effect, Event, Finish, Garbled, JobDone, Note, Persist, Received, Run, Send, Tick
 from mdgan_edge.messages import (
     Abort,
@@ -61,7 +61,6 @@ class Checks:
         self.violations: list[Violation] = []
         self.sometimes: dict[str, int] = dict.fromkeys(SOMETIMES, 0)
         self._training = settings.training
-        self._ledger = self._new_ledger()
         self._liveness = Liveness(scenario, settings)
         self._replay = Replay() if replay else None
         self._secrets: dict[NodeId, frozenset[bytes]] = {}
@@ -70,6 +69,8 @@ class Checks:
         self._swaps = SwapBook()
         self._census = Census()
         self._kept = 0  # the version of the last checkpoint
+        self._norms_at: dict[int, tuple[float, ...]] = {}  # as they were when a checkpoint was begun, by its version
+        self._ledger = self._new_ledger()
         self._credit = Credit(self._training.credit)
         self._buffered_max = 0
         self._seen: set[str] = set()  # what has happened, of SHOWN_BY
@@ -186,6 +187,8 @@ class Checks:
             elif isinstance(effect, Run):
                 if isinstance(effect.job, Step):
                     self._step(world, effect.job)
+                elif isinstance(effect.job, Checkpoint):
+                    self._norms_at[effect.job.version] = self._ledger.norms.recent
             elif isinstance(effect, Note):
                 sometimes.of_hub_note(effect, self.sometimes)
                 self._liveness.noted(world, effect)
@@ -262,7 +265,7 @@ class Checks:
     def _perhaps_admitted(self, world: World, event: Received, message: Feedback, effects: list[Effect]) -> None:
         """Unless the hub refuses or ignores it, it is in the buffer now, or in a step that begins at once."""
         node, given, core = event.sender.node, self._ledger.given.get(message.task_id), world.last_hub_core
-        if given is None or given.node != node or message.task_id in self._ledger.bounds:
+        if given is None or given.node != node or message.task_id in self._ledger.admitted:
             return
         assert core is not None
         member = core.members.get(node)
@@ -277,10 +280,12 @@ class Checks:
                 return  # it has said goodbye
             if isinstance(answer, Receipt) and answer.task_id == message.task_id:
                 in_time &= answer.verdict is Verdict.MERGED  # what comes in time is in time for a step
+                if answer.verdict is Verdict.WARM_UP:
+                    self._ledger.norms.warm_up(message.feedback.norm)
         if not in_time:
             return
         self._found(world, sessions.admitted(self._ledger, node, message))
-        self._ledger.admitted(message, len(core.members.live))
+        self._ledger.admit(message, len(core.members.live))
 
     def _step(self, world: World, step: Step) -> None:
         shape = (self._training.batch_size, *world.bodies.image_shape)
@@ -295,6 +300,8 @@ class Checks:
             self._stepped(world, result)
         elif isinstance(result, Checkpointed) and result.trouble is None:
             self._kept = result.version
+            for version in [version for version in self._norms_at if version < self._kept]:
+                del self._norms_at[version]
 
     def _stepped(self, world: World, result: Stepped) -> None:
         core = world.last_hub_core
@@ -374,7 +381,7 @@ class Checks:
     # --- small things ---------------------------------------------------------------------------------------------
 
     def _new_ledger(self) -> Ledger:
-        return Ledger(Norms(self._training.clip_factor))
+        return Ledger(Norms(self._training.clip_factor, self._norms_at.get(self._kept, ())))
 
     def _found(self, world: World, found: Iterable[Found]) -> None:
         for invariant, who, what in found:

@@ -28,7 +28,7 @@ class Ledger:
     version: int = 0
     given: dict[TaskId, Given] = field(default_factory=dict)
     applied: set[TaskId] = field(default_factory=set)
-    bounds: dict[TaskId, float] = field(default_factory=dict)  # of admitted feedback: its clip bound
+    admitted: set[TaskId] = field(default_factory=set)  # feedback that went into the buffer
     sessions: dict[NodeId, Session] = field(default_factory=dict)  # the current ones, by the last WELCOME
     incarnations: dict[NodeId, Incarnation] = field(default_factory=dict)
     labels: dict[NodeId, tuple[int, ...] | None] = field(default_factory=dict)  # by the HELLO before that
@@ -42,11 +42,10 @@ class Ledger:
     live_max: int = 0  # at any admission since the last step
     labels_seen: bool = False  # feedback of a node that had said which classes it holds was merged
 
-    def admitted(self, message: Feedback, live: int) -> None:
+    def admit(self, message: Feedback, live: int) -> None:
         """The hub took it; `live` nodes there are now, and its sender was perhaps trusted again only then."""
         self.live_max = max(self.live_max, self.live + 1, live)
-        self.bounds[message.task_id] = self.norms.bound()
-        self.norms.admit(message.feedback.norm)
+        self.admitted.add(message.task_id)
 
     def outlive(self, hub: Ledger, version: int) -> None:
         """The hub has started anew: what its former process had made durable is known again."""
@@ -66,4 +65,4 @@ class Ledger:
                 return
             del self.given[task]
             self.applied.discard(task)
-            self.bounds.pop(task, None)
+            self.admitted.discard(task)

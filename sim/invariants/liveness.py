@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from broker.core import HubCore, Phase
 from broker.membership import QUARANTINE_S
+from broker.steprule import OWED_WAIT_S
 from mdgan_edge.actors import Note, nanos
 from mdgan_edge.messages import NodeId
 from mdgan_edge.settings import Settings
@@ -24,7 +25,9 @@ if TYPE_CHECKING:
     from sim.world import World
 
 LOOK_EVERY_NS = 1_000_000_000
-STARVE_TASKS = 4  # a node whose tasks take long is starved after so many of them
+STARVE_TASKS = 4  # a node whose tasks take long is starved after so many of them ...
+OWED_TASKS = 2  # for so many tasks of the slowest all others may have to wait, if it was late before
+STARVE_TASKS_OUTRUN = 12  # ... or after so many, where the others step over it until it was late a few times
 NEVER = 1 << 62
 UNSETTLED = (Stage.PREPARED, Stage.INSTALLING)  # the hub may have decided already
 MEMBERS = frozenset({"live_are_members", "healthy_not_evicted", "one_discriminator_each"})
@@ -97,8 +100,9 @@ class Liveness:
         since = self._settled_at
         if core.phase is Phase.TRAINING and core.started_at is not None:
             since = max(since, world.hub.true(core.started_at))
+            waited_ns = OWED_TASKS * max((machine.slowest_ns for machine in healthy), default=0)
             for machine in healthy:
-                yield from self._starved(world, machine, since)
+                yield from self._starved(world, machine, since, waited_ns)
         if len(healthy) >= (1 if core.phase is Phase.TRAINING else world.settings.hub.nodes_min):
             yield from self._version(world, core, since, len(healthy))
 
@@ -141,13 +145,14 @@ class Liveness:
             what = f"it stands at {core.training.version} for {stands / 1e9:.1f} s with {healthy} healthy nodes"
             yield "version_advances", "hub", what
 
-    def _starved(self, world: World, machine: Machine, since: int) -> Iterator[Found]:
+    def _starved(self, world: World, machine: Machine, since: int, waited_ns: int) -> Iterator[Found]:
         if self._training.staleness_policy == "drop":
             return  # it refuses what comes late: a slow node may starve by design
         name, own = machine.name, STARVE_TASKS * machine.slowest_ns
-        within = max(int(self._expect.starve_within), own)
-        outrun = 0 < self._training.step_timeout_s * 1e9 < own  # by design: the timeout goes over `block`
-        if outrun or world.now - since <= within:
+        if 0 < self._training.step_timeout_s * 1e9 < own:  # the timeout goes over `block`
+            own = STARVE_TASKS_OUTRUN * machine.slowest_ns
+        within = max(int(self._expect.starve_within), own, waited_ns)
+        if OWED_TASKS * machine.slowest_ns > nanos(OWED_WAIT_S) or world.now - since <= within:
             return
         self._looked_at.add("no_starvation")
         times = (self._started, self._merged, self._quarantined_until)

@@ -25,8 +25,9 @@ NORM_ROUNDING = 1e-6  # of float32
 
 def merged(ledger: Ledger, training: TrainingSettings, shape: tuple[int, ...], step: Step) -> Iterator[Found]:
     """The hub takes a step; a batch is (B, C, H, W) = `shape`."""
+    bound = ledger.norms.step([one.feedback.norm for one in step.contributions])
     for one in step.contributions:
-        yield from _contribution(ledger, training, shape, step, one)
+        yield from _contribution(ledger, training, shape, step, one, bound)
     parts = math.fsum(one.part for one in step.contributions)
     if not math.isclose(step.divisor, parts, rel_tol=ROUNDING):
         yield "weight_bounded", "hub", f"a step is divided by {step.divisor}, its parts make {parts}"
@@ -49,7 +50,7 @@ def was_clipped(one: Contribution) -> bool:
 
 
 def _contribution(
-    ledger: Ledger, training: TrainingSettings, shape: tuple[int, ...], step: Step, one: Contribution
+    ledger: Ledger, training: TrainingSettings, shape: tuple[int, ...], step: Step, one: Contribution, bound: float
 ) -> Iterator[Found]:
     given = ledger.given.get(one.task_id)
     if given is None or given.node != one.node or given.version != one.version:
@@ -67,7 +68,7 @@ def _contribution(
         what = f"task {one.task_id} was given to incarnation {given.incarnation}, it is {now} now"
         yield "current_incarnation", one.node, what
     yield from _labels(ledger, training, given, one)
-    yield from _weight(ledger, training, shape, staleness, one)
+    yield from _weight(training, shape, staleness, one, bound)
 
 
 def _labels(ledger: Ledger, training: TrainingSettings, given: Given, one: Contribution) -> Iterator[Found]:
@@ -79,7 +80,7 @@ def _labels(ledger: Ledger, training: TrainingSettings, given: Given, one: Contr
 
 
 def _weight(
-    ledger: Ledger, training: TrainingSettings, shape: tuple[int, ...], staleness: int, one: Contribution
+    training: TrainingSettings, shape: tuple[int, ...], staleness: int, one: Contribution, bound: float
 ) -> Iterator[Found]:
     norm = one.feedback.norm
     if one.feedback.data and not math.isclose(norm, measured(one.feedback), rel_tol=NORM_ROUNDING):
@@ -94,7 +95,6 @@ def _weight(
         yield "weight_bounded", one.node, f"its part {one.part} is not within {least} and {most}"
     if one.weight > one.part * (1 + ROUNDING):
         yield "weight_bounded", one.node, f"weight {one.weight} is above its part {one.part}"
-    bound = ledger.bounds.get(one.task_id, 0.0)
     if one.weight * norm > one.part * bound * (1 + ROUNDING):
         what = f"task {one.task_id} weighs {one.weight * norm:g}, the clip bound is {one.part * bound:g}"
         yield "sound_feedback", one.node, what

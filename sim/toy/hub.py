@@ -57,6 +57,7 @@ class ToyHubDisk:
     version: Version = START
     kept: tuple[Vector, Vector, Vector, Vector] | None = None
     steps: int = 0  # Adam's
+    norms: tuple[float, ...] = ()
     orphans: Orphans = field(default_factory=Orphans)
 
 
@@ -137,8 +138,10 @@ class ToyHub:
     def _checkpoint(self, job: Checkpoint) -> Checkpointed:
         assert job.version == self.version
         adam = self._adam
+        if not np.isfinite(self.parameters).all():
+            return Checkpointed(job.version, "the generator is not finite")
         self._disk.kept = (self.parameters.copy(), self.average.copy(), adam.mean.copy(), adam.square.copy())
-        self._disk.version, self._disk.steps = self.version, adam.steps
+        self._disk.version, self._disk.steps, self._disk.norms = self.version, adam.steps, job.norms
         return Checkpointed(job.version, None)
 
     # --- scores ---------------------------------------------------------------------------------------------------

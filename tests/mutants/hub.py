@@ -116,7 +116,31 @@ def the_quota_is_ignored() -> Any:
 
 @caught_by("sound_feedback")
 def nothing_is_clipped() -> Any:
-    return broken(NormGuard, "scale", always(1.0))
+    return broken(NormGuard, "scales", lambda _: lambda _self, norms: [1.0] * len(norms))
+
+
+@caught_by("sound_feedback")
+def nothing_is_clipped_before_there_is_a_median() -> Any:
+    def trusting(true: Any) -> Any:
+        def scales(self: NormGuard, norms: Any) -> Any:
+            young = len(self.recent) < admission.NORMS_MIN
+            found = true(self, norms)
+            return [1.0] * len(norms) if young else found
+
+        return scales
+
+    return broken(NormGuard, "scales", trusting)
+
+
+@caught_by("sound_feedback")
+def a_new_hub_knows_no_norms() -> Any:
+    def forgetful(true: Any) -> Any:
+        def made(self: NormGuard, factor: float, _known: Any = ()) -> None:
+            true(self, factor)
+
+        return made
+
+    return broken(NormGuard, "__init__", forgetful)
 
 
 @caught_by("sound_feedback")

@@ -10,7 +10,7 @@ import broker.swaps
 import nodes.swapping
 from broker.member import Member
 from broker.ownership import Ownership
-from broker.swaps import Half, Swaps
+from broker.swaps import Half, Swaps, pair_of
 from mdgan_edge.actors import Nanos, Persist
 from mdgan_edge.messages import Commit, Prepared, Version
 from nodes.core import NodeCore
@@ -28,8 +28,8 @@ def one_prepared_is_enough() -> Any:
             named = (said.held_id, said.held_hop), (said.received_id, said.received_hop)
             if partner is None or owned != named:
                 return true(self, member, said, version, now)
-            self._halves[said.swap_id] = Half(partner.node, crossed(said, member), now)
-            return self._commit(self._halves[said.swap_id], member, said, version, now)
+            half = self._halves[pair_of(member.node, said)] = Half(partner.node, crossed(said, member), now)
+            return self._commit(half, member, said, version, now)
 
         return prepared
 
@@ -97,12 +97,12 @@ def what_was_void_is_forgotten() -> Any:
 @caught_by("swap_decided_once")
 def a_half_outlives_its_abort() -> Any:
     def keeping(true: Any) -> Any:
-        def void(self: Swaps, swap_id: Any, why: str) -> Any:
-            half = self._halves.get(swap_id)
-            effects = true(self, swap_id, why)
+        def void(self: Swaps, pair: Any, why: str) -> Any:
+            half = self._halves.get(pair)
+            effects = true(self, pair, why)
             self._void.clear()
             if half is not None:
-                self._halves[swap_id] = half
+                self._halves[pair] = half
             return effects
 
         return void
