@@ -307,10 +307,7 @@ class NodeCore:
         if event.header != calls.header(self._header) or self.phase is Phase.GREETING:
             return []
         unfit = calls.unfit(event, self.facts.node)
-        if unfit:
-            return unfit
-        came = self.swapping.received(event.message, self._at_rest, now, event.sender, event.wire_bytes)
-        return self._act(came, now)
+        return unfit or self._act(self.swapping.heard(event, self._at_rest, now), now)
 
     def _swap_if_due(self, now: Nanos) -> list[Effect]:
         idle = not self.swapping.due(now) and not self._calls.open

@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from enum import Enum, auto
 
-from mdgan_edge.actors import HUB, Nanos, Note, Peer, Send, nanos
+from mdgan_edge.actors import HUB, Nanos, Note, Peer, Received, Send, nanos
 from mdgan_edge.messages import (
     Abort,
     Accept,
@@ -110,6 +110,10 @@ class Swapping:
         self._tasks += 1
 
     # --- what comes in --------------------------------------------------------------------------------------------
+
+    def heard(self, event: Received, held: HeldDiscriminator | None, now: Nanos) -> list[Act]:
+        """From another node itself, see `received`."""
+        return self.received(event.message, held, now, event.sender, event.wire_bytes)
 
     def received(
         self, message: Message, held: HeldDiscriminator | None, now: Nanos, by: Peer = HUB, wire_bytes: int = 0
