@@ -119,7 +119,9 @@ def is_over(world: World, swap_id: SwapId) -> bool:
 
 def is_open(swaps: Swaps, swap_id: SwapId) -> bool:
     """Whether one half is here, or somebody has not said INSTALLED."""
-    return swap_id in swaps._halves or any(told.swap_id == swap_id for told in swaps._told.values())
+    return any(one == swap_id for one, _ in swaps._halves) or any(
+        told.swap_id == swap_id for told in swaps._told.values()
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,6 +36,7 @@ from mdgan_edge.messages import (
     Welcome,
 )
 from tests.hub_world import ALICE, BOB, CAROL, DAVE, EIGHT, FACTS, HubWorld, errors, hello, sent, training_world
+from tests.swap_crashes import is_open
 
 SWAP = SwapId("alice/1/1")
 A, B, C = (DiscriminatorId(name) for name in ("d1-alice", "d2-bob", "d3-carol"))
@@ -160,7 +161,7 @@ def test_one_that_names_another_partner_is_not_of_that_swap() -> None:
 def test_prepared_with_a_discriminator_of_somebody_else_is_passed_over() -> None:
     world = world_of_three()
     assert told(world.say(CAROL, replace(BY_ALICE, partner=BOB))) == []
-    assert not world.core.swaps.is_open(SWAP)
+    assert not is_open(world.core.swaps, SWAP)
 
 
 def test_nobody_swaps_with_itself() -> None:
@@ -209,14 +210,14 @@ def test_commit_is_said_again_until_installed() -> None:
     assert set(told(world.pass_time(COMMIT_AGAIN_S + 1, alive))) == {(BOB, TO_BOB)}
     world.say(BOB, Installed(SWAP))
     assert told(world.pass_time(20, alive)) == []
-    assert not world.core.swaps.is_open(SWAP)
+    assert not is_open(world.core.swaps, SWAP)
 
 
 def test_installed_of_another_swap_does_not_count() -> None:
     world = committed()
     world.say(ALICE, Installed(SwapId("other")))
     world.say(CAROL, Installed(SWAP))
-    assert world.core.swaps.is_open(SWAP)
+    assert is_open(world.core.swaps, SWAP)
     assert (ALICE, TO_ALICE) in told(world.pass_time(COMMIT_AGAIN_S + 1, (ALICE, BOB, CAROL)))
 
 
@@ -386,4 +387,4 @@ def test_who_has_no_session_has_no_swap(message: Message) -> None:
     world = world_of_three()
     effects = world.say(DAVE, message, Header(FACTS.epoch, world.header(ALICE).session))
     assert errors(effects) == [(DAVE, "NO_SESSION")]
-    assert not world.core.swaps.is_open(SWAP)
+    assert not is_open(world.core.swaps, SWAP)
