@@ -10,6 +10,7 @@ from typing import TypeVar
 
 import zmq
 import zmq.utils.z85
+from msgspec.structs import replace
 
 from mdgan_edge.actors import (
     HUB,
@@ -120,7 +121,8 @@ class Network:
         return self.messages(end)
 
     def messages(self, end: Endpoint) -> list[Received]:
-        return [event for event in self.events[end] if isinstance(event, Received)]
+        """Without the bytes they came in, which have tests of their own."""
+        return [replace(event, wire_bytes=0) for event in self.events[end] if isinstance(event, Received)]
 
     def refusals(self, hub: HubEndpoint) -> set[tuple[str, str]]:
         """(reason, public key) of the connections turned away."""

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from msgspec.structs import replace
 
 from broker import schedule
@@ -83,7 +84,7 @@ def a_node_answers_with_its_samples() -> Any:
     def frank(true: Any) -> Any:
         def train(self: NodeTrainer, task: Task) -> Any:
             trained = true(self, task)
-            mine = self._x[: task.x_g.shape[0]].contiguous().numpy().tobytes()
+            mine = self._x[torch.arange(task.x_g.shape[0])].contiguous().numpy().tobytes()
             return replace(trained, feedback=replace(trained.feedback, data=mine))
 
         return train
