@@ -35,6 +35,8 @@ from sim.processes import warm_up
 from sim.running import make_swarm
 from sim.swarm import Swarm, node_name
 
+pytestmark = pytest.mark.xdist_group("swarms")
+
 THETA = 670_219  # numbers in the discriminator of the paper's MNIST MLP
 STEPS = {"direct": 20, "relayed": 7}  # a first call may be in vain: whom to expect comes by another way than who comes
 NOBODY_LISTENS = "tcp://127.0.0.1:1"

@@ -9,6 +9,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from mdgan_edge.data.shards import parse_shard, shard_text, take
 from mdgan_edge.journal import read
 from mdgan_edge.messages import ModelSettings
@@ -16,6 +18,8 @@ from mdgan_edge.settings import HubSettings, Settings, SwarmSettings, TrainingSe
 from sim.processes import warm_up
 from sim.running import make_swarm
 from sim.swarm import Swarm, node_name
+
+pytestmark = pytest.mark.xdist_group("swarms")
 
 NODES = 3
 TOO_MANY_STEPS = 1_000_000

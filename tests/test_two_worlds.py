@@ -28,6 +28,8 @@ from sim.swarm import Swarm
 from sim.watch import Silent
 from sim.world import World
 
+pytestmark = pytest.mark.xdist_group("swarms")
+
 STEPS = 15
 SEED = 7
 SETTINGS = {"training.steps": STEPS, "training.batch_size": 4, "model.name": "mlp", "hub.data": "none"}
