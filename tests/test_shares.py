@@ -115,6 +115,21 @@ def test_who_gives_less_than_a_quarter_of_a_fair_share_is_named_once_and_only_wh
     assert shares.behind(members) == []
 
 
+def test_who_has_recovered_is_named_again_when_it_falls_behind_again() -> None:
+    members = Membership(training_world(*LIVE).settings.hub)
+    for node in LIVE:
+        members.join(Peer(node), hello(), D, 0, START)
+    shares, named = Shares(even_out=False), []
+    for gives in (False, False, True, True, False):
+        for _ in range(round(FAIR_MIN) + 1):
+            givers = [ALICE, BOB, CAROL] if gives else [ALICE, BOB, BOB]
+            step(shares, givers)
+            for node in givers:
+                members.known(node).tally.merge(0, 1 / 3)
+            named += [member.node for member, _ in shares.behind(members)]
+    assert named == [CAROL, CAROL]
+
+
 def test_the_hub_says_who_falls_behind_and_why_and_its_report_tells_weights_and_refusals() -> None:
     world = training_world(
         ALICE, BOB, staleness_policy="drop", staleness_max=0, quorum=1, warm_up_tasks=0, clip_factor=0.0

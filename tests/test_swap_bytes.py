@@ -27,7 +27,7 @@ from mdgan_edge.messages import (
     SwapOptimizer,
     Tensor,
 )
-from mdgan_edge.settings import HubSettings, Mode, Settings, SwarmSettings, TrainingSettings
+from mdgan_edge.settings import EXACT_REDUCTION, HubSettings, Mode, Settings, SwarmSettings, TrainingSettings
 from mdgan_edge.wire.codec import encode
 from mdgan_edge.wire.outbox import Outgoing
 from mdgan_edge.wire.parts import size
@@ -50,8 +50,9 @@ MOST_NAMES = (SwapId("node-0/1/999"), 999, 65_535, (1 << 64) - 1)  # ... and as 
 
 def played(out: Path, steps: int, optimizer: SwapOptimizer, reached_at: str) -> dict[str, Any]:
     """run.json of two nodes that swap before every third version. `reached_at`: what they say of where they are."""
-    images_per_node = 9_000
-    training = TrainingSettings(steps=steps, swap=30 / images_per_node, swap_optimizer=optimizer)
+    images_per_node = 2_000
+    swaps: dict[str, Any] = {"swap": 30 / images_per_node, "swap_optimizer": optimizer}
+    training = TrainingSettings(**{**EXACT_REDUCTION, "steps": steps, **swaps})
     explicit = frozenset({"hub.data", "model.name", "mode"})
     prepared = make_swarm(replace(SETTINGS, training=training), explicit, out, force=False)
     warm_up()
