@@ -310,8 +310,8 @@ class Swaps:
         swap_id = half.said.swap_id
         effects: list[Effect] = []
         for node in (half.node, half.said.partner):
-            if node != half.node and swap_id.startswith(f"{node}/"):
-                continue  # it has proposed this, perhaps to another: its own PREPARED is answered
+            if any(one == swap_id and node in two for one, two in self._halves):
+                continue  # it is PREPARED for a swap of that id with somebody else
             member = self._members.get(node)
             if member is not None and member.present:
                 effects += self._abort(member, swap_id)

@@ -143,14 +143,6 @@ def test_a_third_that_says_it_is_prepared_for_the_swap_of_two_spoils_nothing(for
     assert told(world.say(BOB, BY_BOB)) == [(ALICE, TO_ALICE), (BOB, TO_BOB)]
 
 
-def test_nor_does_it_when_it_goes_before_the_two_are_prepared() -> None:
-    world = world_of_three()
-    world.say(CAROL, FORGED[0])
-    assert told(world.say(CAROL, Bye("bored")))[:1] != abort_to(ALICE)
-    world.say(ALICE, BY_ALICE)
-    assert told(world.say(BOB, BY_BOB)) == [(ALICE, TO_ALICE), (BOB, TO_BOB)]
-
-
 def test_one_that_names_another_partner_is_not_of_that_swap() -> None:
     world = half_done()
     assert told(world.say(BOB, replace(BY_BOB, partner=CAROL))) == []
