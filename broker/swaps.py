@@ -319,6 +319,9 @@ class Swaps:
         return [*effects, Note("swap_aborted", why, facts)]
 
     def _abort(self, member: Member, swap_id: SwapId) -> list[Effect]:
+        told = self._told.get(member.node)
+        if told is not None and told.swap_id == swap_id:
+            return []  # it is on record, with somebody else than the node that claims it now
         void = self._void.setdefault(member.node, deque(maxlen=VOID_REMEMBERED))
         if swap_id not in void:
             void.append(swap_id)

@@ -25,7 +25,7 @@ def small(swapping: bool = False) -> Scenario:
         duration=Duration((75 if swapping else 45) * S),
         heal=Heal(at=Duration(14 * S)),
         expect=expect,
-        settings={"mode": "async", "training.swap": 0.1} if swapping else {"training.swap": "off"},
+        settings={"mode": "async", "training.swap": 0.03} if swapping else {"training.swap": "off"},
     )
 
 

@@ -20,6 +20,7 @@ from mdgan_edge.messages import (
     Error,
     Feedback,
     Hello,
+    Installed,
     NodeId,
     Prepared,
     Receipt,
@@ -230,6 +231,8 @@ class Checks:
             self._feedback(world, core, event, message, effects)
         elif isinstance(message, Prepared):
             self._swaps.prepared(node, message)
+        elif isinstance(message, Installed):
+            self._swaps.installed(node, message.swap_id)
         elif self._ledger.sessions.get(node) == event.header.session:
             if isinstance(message, Bye):
                 self._seen.add("goodbye")

@@ -27,11 +27,12 @@ Name = tuple[DiscriminatorId, int]
 
 @dataclass(slots=True)
 class Swap:
-    """One swap: what each of two said, and what the hub gave to each."""
+    """One swap: what each of two said, and what the hub gave to each. What a liar claims of it changes nothing."""
 
     prepared: dict[NodeId, Prepared] = field(default_factory=dict)
     given: dict[NodeId, Name] = field(default_factory=dict)
-    void: bool = False
+    void: set[NodeId] = field(default_factory=set)  # who was told so
+    over: set[NodeId] = field(default_factory=set)  # who has installed: nothing that is said of it matters any more
     adopts: Adopt | None = None  # it is half a swap
 
 
@@ -51,6 +52,10 @@ class SwapBook:
     def prepared(self, node: NodeId, said: Prepared) -> None:
         """The hub has heard PREPARED."""
         self._swaps.setdefault(said.swap_id, Swap()).prepared[node] = said
+
+    def installed(self, node: NodeId, swap_id: SwapId) -> None:
+        """The hub has heard INSTALLED."""
+        self._swaps.setdefault(swap_id, Swap()).over.add(node)
 
     def told(self, node: NodeId, adopt: Adopt) -> None:
         """The hub says ADOPT."""
@@ -84,7 +89,7 @@ class SwapBook:
         """The hub says COMMIT to a node."""
         swap = self._swaps.setdefault(commit.swap_id, Swap())
         mine = (commit.discriminator_id, commit.hop)
-        if swap.void:
+        if node in swap.void:
             yield "swap_decided_once", node, f"{commit.swap_id} is void, and was committed"
         if swap.given.setdefault(node, mine) != mine:
             yield "swap_decided_once", node, f"{commit.swap_id} gave it {swap.given[node]}, and now {mine}"
@@ -102,9 +107,9 @@ class SwapBook:
     def voided(self, node: NodeId, swap_id: SwapId) -> Iterator[Found]:
         """The hub says ABORT to a node."""
         swap = self._swaps.setdefault(swap_id, Swap())
-        if swap.given:
+        if node in swap.given and node not in swap.over:
             yield "swap_decided_once", node, f"{swap_id} is on record, and was called void"
-        swap.void = True
+        swap.void.add(node)
 
     def in_doubt(self, machine: Machine, now: int) -> Iterator[Found]:
         """Looked at once a second, at a healthy node."""
