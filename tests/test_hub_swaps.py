@@ -143,6 +143,15 @@ def test_a_third_that_says_it_is_prepared_for_the_swap_of_two_spoils_nothing(for
     assert told(world.say(BOB, BY_BOB)) == [(ALICE, TO_ALICE), (BOB, TO_BOB)]
 
 
+def test_who_waits_for_its_commit_is_never_told_by_another_s_claim_that_the_swap_is_void() -> None:
+    world = half_done()
+    world.say(BOB, BY_BOB)  # on record; their COMMITs may be lost
+    world.say(CAROL, Prepared(SWAP, ALICE, C, 0, B, 1))
+    said = told(world.pass_time(SWAP_DEADLINE_S + 1, (ALICE, BOB, CAROL)))
+    assert [node for node, one in said if isinstance(one, Abort)] in ([], [CAROL])
+    assert (ALICE, TO_ALICE) in said
+
+
 def test_one_that_names_another_partner_is_not_of_that_swap() -> None:
     world = half_done()
     assert told(world.say(BOB, replace(BY_BOB, partner=CAROL))) == []
