@@ -53,9 +53,10 @@ class Census:
             yield "discriminator_not_lost", node, f"it had {held.discriminator_id}, and was given another instead"
 
     def let_go(self, world: World, ledger: Ledger, node: NodeId) -> Iterator[Found]:
-        """The hub says BYE_ACK to a node that leaves while the run goes on."""
+        """The hub says BYE_ACK to a node that leaves in mid-run; a machine that is lost it knows of only in a while."""
         name = ledger.assigned[node][0]
-        others = (one for one in world.machines.values() if one.name != node and not one.gone)
+        lives = (one for one in world.machines.values() if not one.gone or ledger.is_there(one.name))
+        others = (one for one in lives if one.name != node)
         on_the_shelf = any(one.discriminator_id == name for one in world.hub.disk.orphans.listed)
         if not on_the_shelf and not any(name in names_in(machine) for machine in others):
             yield "handed_over", node, f"it leaves with {name}, of which nobody else has a copy"
