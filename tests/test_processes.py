@@ -207,7 +207,7 @@ def test_a_node_leaves_with_ctrl_c_and_comes_back_as_itself(by_hand: HandMade) -
     shells = by_hand.shells
     write_folder(shells.folder / "images/low", range(5))
     write_folder(shells.folder / "images/high", range(5, 10))
-    hub = by_hand.start_hub("--nodes-min", "2", "--steps", "100000")
+    hub = by_hand.start_hub("--nodes-min", "2", "--steps", "100000", "--set", "training.swap=off")
     for node in ("low", "high"):
         by_hand.register(node)
     low, high = (by_hand.start_node(node, "--data", f"folder:images/{node}") for node in ("low", "high"))
