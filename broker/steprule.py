@@ -12,7 +12,7 @@ from mdgan_edge.messages import Version
 from mdgan_edge.settings import TrainingSettings, quorum_count
 
 IN_VAIN_MAX = 3  # so many answers in a row came too late: the node's next one is waited for ...
-OWED_WAIT_S = 600.0  # ... so long, or for T_max if that is longer
+OWED_TIMEOUTS = 6  # ... for so many times T_max
 
 
 class Reason(StrEnum):
@@ -55,7 +55,8 @@ def decide(training: TrainingSettings, standing: Standing, now: Nanos) -> Decisi
     """Bounded staleness (stale-synchronous-parallel, Ho et al. 2013) over a quorum, with a timeout.
 
     Step when min(K, live) feedbacks are there and, under `block`, no task in flight would grow older than tau; or when
-    T_max has passed and K_min are there. T_max does not pass over a node that is owed, so that nobody's part is zero.
+    T_max has passed and K_min are there. Over a node that is owed OWED_TIMEOUTS of T_max have to pass, so that hardly
+    anybody's part is zero.
     """
     if standing.buffered == 0:
         return WAIT[Reason.EMPTY]
@@ -88,7 +89,7 @@ def timeout_at(training: TrainingSettings, waiting_since: Nanos, *, owed: bool =
     """When T_max passes, or what stands for it where somebody is owed; None when the hub waits for ever."""
     if training.step_timeout_s == 0:
         return None
-    return Nanos(waiting_since + nanos(max(training.step_timeout_s, OWED_WAIT_S if owed else 0.0)))
+    return Nanos(waiting_since + nanos(training.step_timeout_s * (OWED_TIMEOUTS if owed else 1)))
 
 
 def staleness_weight(training: TrainingSettings, staleness: int) -> float:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from broker.core import HubCore, Phase
 from broker.membership import QUARANTINE_S
-from broker.steprule import OWED_WAIT_S
+from broker.steprule import OWED_TIMEOUTS
 from mdgan_edge.actors import Note, nanos
 from mdgan_edge.messages import NodeId
 from mdgan_edge.settings import Settings
@@ -152,7 +152,8 @@ class Liveness:
         if 0 < self._training.step_timeout_s * 1e9 < own:  # the timeout goes over `block`
             own = STARVE_TASKS_OUTRUN * machine.slowest_ns
         within = max(int(self._expect.starve_within), own, waited_ns)
-        if OWED_TASKS * machine.slowest_ns > nanos(OWED_WAIT_S) or world.now - since <= within:
+        waits_s = OWED_TIMEOUTS * self._training.step_timeout_s
+        if 0 < nanos(waits_s) < OWED_TASKS * machine.slowest_ns or world.now - since <= within:
             return
         self._looked_at.add("no_starvation")
         times = (self._started, self._merged, self._quarantined_until)
