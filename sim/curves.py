@@ -6,7 +6,6 @@ from typing import Any
 
 from mdgan_edge.actors import Measure, Note
 from mdgan_edge.messages import NodeId
-from sim.play import Plan, play, report
 
 NOT_SCORES = frozenset({"version", "updates"})
 
@@ -26,14 +25,3 @@ class Curves:
         values = measure.values
         scores = {name: value for name, value in values.items() if name not in NOT_SCORES}
         self.points.append({"at_s": now / 1e9, "updates": values.get("updates", values["version"]), "scores": scores})
-
-
-def play_with_curve(plan: Plan, run: Any = None, replay: str = "") -> dict[str, Any]:
-    """run.json of a plan, and `curve`: [{at_s, updates, scores}] in order of time. `run`: where files go, if anywhere.
-
-    Nothing is raised if an invariant is violated: `violations` says so.
-    """
-    curves = Curves()
-    played = play(plan, curves, run=run)
-    found = report(played, replay)
-    return {**found, "updates": found.get("updates", found["version"]), "curve": curves.points}

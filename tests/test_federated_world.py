@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from mdgan_edge.actors import Effect, Nanos, Run, nanos
 from mdgan_edge.errors import ConfigurationError, ExitCode
 from sim.cli import main
-from sim.curves import play_with_curve
+from sim.curves import Curves
 from sim.determinism import check_determinism
 from sim.federated import toy
 from sim.federated.checks import SHOWN_BY
@@ -29,7 +29,7 @@ from sim.federated.liveness import NAMES as LIVENESS
 from sim.federated.messages import Enter
 from sim.federated.server import ServerCore
 from sim.invariants.names import INVARIANTS, OF_FLGAN
-from sim.play import Played, plan_run, play
+from sim.play import Played, plan_run, play, report
 from sim.scenario.reading import find_scenario, parse_scenario
 
 QUICK: dict[str, object] = {"federated.epochs": 0.1, "federated.round_timeout_s": 20.0, "hub.checkpoint_every": 20}
@@ -90,14 +90,15 @@ def test_a_curve_has_the_scores_over_time_and_over_updates_for_every_method() ->
     scenario = parse_scenario(BRIEF, "brief")
     chosen = {"training.steps": 60, "hub.evaluate_every": 20, "federated.epochs": 0.5}
     for method in ("mdgan", "flgan", "standalone"):
-        found = play_with_curve(plan_run(scenario, 0, "toy", chosen, None, method))
+        curves = Curves()
+        found = report(play(plan_run(scenario, 0, "toy", chosen, None, method), curves), "")
         assert found["method"] == method
         assert found["violations"] == []
-        updates, times = zip(*((one["updates"], one["at_s"]) for one in found["curve"]), strict=True)
+        updates, times = zip(*((one["updates"], one["at_s"]) for one in curves.points), strict=True)
         assert list(updates) == sorted(updates)
         assert list(times) == sorted(times)
-        assert updates[-1] == found["updates"] >= 20
-        assert set(found["curve"][-1]["scores"]) == {"modes", "quality", "sliced_wasserstein"}
+        assert updates[-1] == found.get("updates", found["version"]) >= 20
+        assert set(curves.points[-1]["scores"]) == {"modes", "quality", "sliced_wasserstein"}
 
 
 def test_standalone_goes_on_from_its_checkpoint_after_a_crash() -> None:
