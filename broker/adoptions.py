@@ -1,8 +1,8 @@
 """Which discriminator a node without one is to have: an orphan, else a copy of a live node's, else a fresh one. Pure.
 
 An adoption's life: the node was told to make a fresh one, and is told to ADOPT another → it fetches a copy from whoever
-has it → PREPARED → the hub puts the new owner on record → INSTALLED. Until then the node gets no task; after ADOPT_S it
-begins with the fresh one, whatever became of the copy. docs/algorithm.md 6.
+has it → PREPARED → the hub puts the new owner on record → INSTALLED. Until then the node gets no task. What is not on
+record after ADOPT_S never will be: the node begins with the fresh one. docs/algorithm.md 6.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ class Adoptions:
             return []
         adoption = Adoption(member.node, (member.discriminator_id, member.hop), lost, Nanos(now + nanos(ADOPT_S)))
         self._open[member.node] = adoption
-        member.adopts_until = adoption.until
+        member.adopts = True
         return self._ask_next(adoption, member, version, now) or self._close(adoption)
 
     def _ask_next(self, adoption: Adoption, member: Member, version: Version, now: Nanos) -> list[Effect]:
@@ -270,11 +270,13 @@ class Adoptions:
             member = self._members.get(adoption.node)
             if member is None or not member.present:
                 self._close(adoption)
+            elif self._ownership.owned(adoption.node) != adoption.replaces:
+                continue  # on record; what it trained before COMMIT is heard would be lost
             elif now >= adoption.until:
                 effects += self._give_up(adoption, "out of time")
             elif adoption.swap_id == NO_SWAP:
                 effects += self._ask_next(adoption, member, version, now) or self._give_up(adoption, "no giver")
-            elif now >= adoption.again_at and self._ownership.owned(adoption.node) == adoption.replaces:
+            elif now >= adoption.again_at:
                 effects += self._tell(adoption, member, now)
         return effects
 
@@ -297,7 +299,7 @@ class Adoptions:
         del self._open[adoption.node]
         member = self._members.get(adoption.node)
         if member is not None:
-            member.adopts_until = NEVER  # it may have tasks
+            member.adopts = False  # it may have tasks
         return []
 
 

@@ -110,7 +110,7 @@ class Member:
     malformed_at: deque[Nanos] = field(default_factory=lambda: deque(maxlen=MALFORMED_MAX))
     quarantined_until: Nanos = NEVER
     paused_until: Nanos = NEVER  # it refused a task
-    adopts_until: Nanos = NEVER  # it waits for a discriminator
+    adopts: bool = False  # it waits for a discriminator
     refusals: int = 0  # in a row
     busy: bool = False  # that is why it refused the last time
     draining: bool = False

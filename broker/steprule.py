@@ -78,6 +78,12 @@ def _why_wait(training: TrainingSettings, standing: Standing) -> Reason | None:
     return None
 
 
+def wants_more(training: TrainingSettings, buffered: int, live: int) -> bool:
+    """Whether another task at this version is of use: with tau = 0 it would only hold up a step that has its quorum."""
+    alone = training.staleness_policy == "block" and training.staleness_max == 0
+    return not alone or buffered < quorum_count(training.quorum, live)
+
+
 def timed_out(training: TrainingSettings, standing: Standing, now: Nanos) -> bool:
     """Whether T_max has passed since the first feedback came into the buffer, and K_min are there."""
     owed = standing.owed and _why_wait(training, standing) is Reason.BLOCKED

@@ -106,7 +106,7 @@ class Swaps:
         self._members, self._ownership, self._epoch = members, ownership, facts.epoch
         self._halves: dict[Pair, Half] = {}
         self._told: dict[NodeId, Told] = {}
-        self._void: dict[NodeId, deque[SwapId]] = {}
+        self._void: dict[NodeId, deque[Pair]] = {}
         self._views = 0
         self._closed = False
 
@@ -187,12 +187,12 @@ class Swaps:
         if half is not None and half.node == member.node:
             return []
         if self._closed:
-            return [] if mine != (said.held_id, said.held_hop) else self._abort(member, said.swap_id)
+            return [] if mine != (said.held_id, said.held_hop) else self._abort(member, pair)
         why = self._objection(member, said, mine, half)
         if why == NOT_THE_OWNER and half is None:
             return []  # it may be on record, and long over: nobody waits for an answer
         if why is not None:
-            return [*self._void_swap(pair, why), *self._abort(member, said.swap_id)]
+            return [*self._void_swap(pair, why), *self._abort(member, pair)]
         self.counts.direct_bytes += said.direct_bytes
         if half is None:
             effects = self._void_others(member.node)
@@ -208,7 +208,7 @@ class Swaps:
     def _objection(
         self, member: Member, said: Prepared, mine: tuple[DiscriminatorId, int] | None, half: Half | None
     ) -> str | None:
-        if said.swap_id in self._void.get(member.node, ()):
+        if pair_of(member.node, said) in self._void.get(member.node, ()):
             return "void"
         if mine != (said.held_id, said.held_hop):
             return NOT_THE_OWNER
@@ -303,29 +303,28 @@ class Swaps:
         return member is not None and member.present
 
     def _void_swap(self, pair: Pair, why: str) -> list[Effect]:
+        """The one that is PREPARED is told; the other is when it says PREPARED too, which it does again and again."""
         half = self._halves.pop(pair, None)
         if half is None:
             return []
         self.counts.aborted += 1
-        swap_id = half.said.swap_id
-        effects: list[Effect] = []
-        for node in (half.node, half.said.partner):
-            if any(one == swap_id and node in two for one, two in self._halves):
-                continue  # it is PREPARED for a swap of that id with somebody else
-            member = self._members.get(node)
-            if member is not None and member.present:
-                effects += self._abort(member, swap_id)
-        facts = {"swap_id": swap_id, "nodes": [half.node, half.said.partner]}
-        return [*effects, Note("swap_aborted", why, facts)]
+        member = self._members.get(half.node)
+        told = self._abort(member, pair) if member is not None and member.present else self._remember(pair)
+        return [*told, Note("swap_aborted", why, {"swap_id": pair[0], "nodes": [half.node, half.said.partner]})]
 
-    def _abort(self, member: Member, swap_id: SwapId) -> list[Effect]:
+    def _abort(self, member: Member, pair: Pair) -> list[Effect]:
         told = self._told.get(member.node)
-        if told is not None and told.swap_id == swap_id:
-            return []  # it is on record, with somebody else than the node that claims it now
-        void = self._void.setdefault(member.node, deque(maxlen=VOID_REMEMBERED))
-        if swap_id not in void:
-            void.append(swap_id)
-        return [_send(member, Abort(swap_id))]
+        if told is not None and told.swap_id == pair[0]:
+            return []  # it is on record, with somebody else than the node it names now
+        return [*self._remember(pair), _send(member, Abort(pair[0]))]
+
+    def _remember(self, pair: Pair) -> list[Effect]:
+        """That it is void, for as long as either of the two may still be heard of it."""
+        for node in filter(self._present, pair[1]):
+            void = self._void.setdefault(node, deque(maxlen=VOID_REMEMBERED))
+            if pair not in void:
+                void.append(pair)
+        return []
 
 
 def _send(member: Member, message: Message) -> Send:

@@ -97,12 +97,14 @@ class Training:
         """Tasks for every node that may have one."""
         if self._batches is None or not self._hungry:
             return []
+        if not steprule.wants_more(self._settings, len(self._buffer), len(self._members.live)):
+            return []  # they stay hungry
         hungry, self._hungry = self._hungry, {}
         credit, quota = self._settings.credit, self._quota()
         given: list[Dispatched] = []
         for node in hungry:
             member = self._members.get(node)
-            if member is None or not member.live or now < member.paused_until or now < member.adopts_until:
+            if member is None or not member.live or now < member.paused_until or member.adopts:
                 continue
             at_once = 1 if member.in_vain else credit  # what waits at the node only grows older
             if schedule.may_have_task(member, self._buffer.held_by(node), at_once, quota, self.version):

@@ -131,6 +131,16 @@ def test_once_it_is_installed_it_gets_tasks() -> None:
     assert sent(world.say(DAVE, Installed(adopt.swap_id)), Task) != []
 
 
+def test_and_not_before_however_late_its_commit_is_since_what_it_trained_meanwhile_would_be_lost() -> None:
+    world = trained_world(ALICE)
+    adopt = told_to_adopt(world)
+    prepared(world, DAVE, adopt, ALICES)
+    said = world.pass_time(2 * ADOPT_S, pinging=[ALICE, DAVE])
+    assert (DAVE, Commit(adopt.swap_id, adopt.discriminator_id, adopt.hop)) in sent(said, Commit)
+    assert DAVE not in [node for node, _ in sent(said, Task)]
+    assert [node for node, _ in sent(world.say(DAVE, Installed(adopt.swap_id)), Task)] == [DAVE]
+
+
 def test_it_is_told_again_until_it_is_heard_of_and_begins_afresh_when_time_is_over() -> None:
     world = trained_world(ALICE)
     adopt = told_to_adopt(world)

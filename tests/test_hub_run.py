@@ -87,6 +87,19 @@ def test_block_holds_the_version_back_for_the_oldest_task_in_flight() -> None:
     assert [(one.node, one.version) for one in world.steps[-1].contributions] == [(BOB, 0), (ALICE, 2)]
 
 
+def test_with_tau_0_the_quick_one_gets_no_task_for_which_the_step_would_have_to_wait() -> None:
+    world = training_world(ALICE, BOB, CAROL, staleness_max=0, step_timeout_s=0.0, quota=4, **{**ONE_EACH, "quorum": 2})
+    world.answer(ALICE)
+    assert len(world.tasks[ALICE]) == 1, "the quorum is not there yet: another of hers may help"
+    world.answer(ALICE)
+    assert world.tasks[ALICE] == []
+    for node in (BOB, CAROL):
+        world.answer(node)
+    assert [sorted(step) for step in world.merged()] == [[ALICE, ALICE, BOB, CAROL]]
+    world.work_all()
+    assert [len(world.tasks[node]) for node in (ALICE, BOB, CAROL)] == [1, 1, 1]
+
+
 def test_a_suspect_does_not_hold_the_version_back() -> None:
     world = training_world(ALICE, BOB, staleness_max=0, step_timeout_s=0.0, **ONE_EACH)
     world.answer(ALICE)

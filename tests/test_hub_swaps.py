@@ -152,6 +152,14 @@ def test_who_waits_for_its_commit_is_never_told_by_another_s_claim_that_the_swap
     assert (ALICE, TO_ALICE) in said
 
 
+def test_who_claims_an_id_before_its_owner_uses_it_makes_nothing_void_but_its_own_claim() -> None:
+    world = world_of_three()
+    world.say(CAROL, Prepared(SWAP, ALICE, C, 0, A, 0))
+    assert told(world.pass_time(SWAP_DEADLINE_S + 1, (ALICE, BOB, CAROL))) == abort_to(CAROL)
+    assert told(world.say(ALICE, BY_ALICE)) == []
+    assert told(world.say(BOB, BY_BOB)) == [(ALICE, TO_ALICE), (BOB, TO_BOB)]
+
+
 def test_one_that_names_another_partner_is_not_of_that_swap() -> None:
     world = half_done()
     assert told(world.say(BOB, replace(BY_BOB, partner=CAROL))) == []
@@ -176,7 +184,7 @@ def test_nobody_swaps_with_itself() -> None:
 def test_a_node_that_is_prepared_for_another_swap_has_given_up_the_one_before() -> None:
     world = half_done()
     other = Prepared(SwapId("other"), CAROL, A, 0, C, 0)
-    assert told(world.say(ALICE, other)) == abort_to(ALICE, BOB)
+    assert told(world.say(ALICE, other)) == abort_to(ALICE)
     assert told(world.say(BOB, BY_BOB)) == abort_to(BOB)
 
 
@@ -229,7 +237,7 @@ def test_a_swap_whose_other_half_does_not_come_is_void_after_its_time_and_stays_
     world = half_done()
     alive = (ALICE, BOB, CAROL)
     assert told(world.pass_time(SWAP_DEADLINE_S - 1, alive)) == []
-    assert told(world.pass_time(2, alive)) == abort_to(ALICE, BOB)
+    assert told(world.pass_time(2, alive)) == abort_to(ALICE), "Bob was never heard of: he is told when he is"
     for _ in range(2):
         assert told(world.say(BOB, BY_BOB)) == abort_to(BOB)
         assert told(world.say(ALICE, BY_ALICE)) == abort_to(ALICE)
@@ -253,7 +261,7 @@ def test_a_partner_that_goes_is_not_waited_for() -> None:
 def test_hello_of_one_makes_the_swap_void(who: NodeId) -> None:
     world = half_done()
     effects = world.say(who, hello(1, world.held(who)), Header())
-    assert set(told(effects)) == set(abort_to(ALICE, BOB))
+    assert set(told(effects)) == set(abort_to(ALICE))
     assert told(world.say(BOB, BY_BOB))[0] == (BOB, Abort(SWAP)) or who is BOB
     assert owned(world, ALICE, BOB) == [(A, 0), (B, 0)]
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from broker.steprule import Decision, Reason, Standing, decide, lr_scale, staleness_weight, timeout_at
+from broker.steprule import Decision, Reason, Standing, decide, lr_scale, staleness_weight, timeout_at, wants_more
 from mdgan_edge.actors import Nanos, nanos
 from mdgan_edge.messages import Version
 from mdgan_edge.settings import TrainingSettings, quorum_count
@@ -43,6 +43,19 @@ def test_the_hub_steps_or_says_why_it_waits(
     training: dict[str, Any], stands: Standing, now: Nanos, step: bool, reason: Reason
 ) -> None:
     assert decide(TrainingSettings(**training), stands, now) == Decision(step, reason)
+
+
+@pytest.mark.parametrize(
+    ("training", "buffered", "more"),
+    [
+        ({"staleness_max": 0}, 1, True),
+        ({"staleness_max": 0}, 2, False),  # the quorum of four is there: what is given now would only be waited for
+        ({"staleness_max": 1}, 2, True),  # the step does not wait for what is as new as it
+        ({"staleness_max": 0, "staleness_policy": "drop"}, 2, True),
+    ],
+)
+def test_no_task_is_given_that_would_hold_up_the_step(training: dict[str, Any], buffered: int, more: bool) -> None:
+    assert wants_more(TrainingSettings(**training), buffered, live=4) is more
 
 
 def test_no_timeout_is_set_when_the_hub_waits_for_ever() -> None:

@@ -27,13 +27,17 @@ Name = tuple[DiscriminatorId, int]
 
 @dataclass(slots=True)
 class Swap:
-    """One swap: what each of two said, and what the hub gave to each. What a liar claims of it changes nothing."""
+    """All swaps of one id: what each node said, and what the hub gave to it. A liar may claim an id of two others."""
 
     prepared: dict[NodeId, Prepared] = field(default_factory=dict)
     given: dict[NodeId, Name] = field(default_factory=dict)
-    void: set[NodeId] = field(default_factory=set)  # who was told so
+    void: set[tuple[NodeId, NodeId | None]] = field(default_factory=set)  # who was told so, of the swap with whom
     over: set[NodeId] = field(default_factory=set)  # who has installed: nothing that is said of it matters any more
     adopts: Adopt | None = None  # it is half a swap
+
+    def with_whom(self, node: NodeId) -> NodeId | None:
+        """Whom the node has named as its partner, if it said PREPARED; an adopter has none."""
+        return self.prepared[node].partner if node in self.prepared and self.adopts is None else None
 
 
 class SwapBook:
@@ -89,12 +93,13 @@ class SwapBook:
         """The hub says COMMIT to a node."""
         swap = self._swaps.setdefault(commit.swap_id, Swap())
         mine = (commit.discriminator_id, commit.hop)
-        if node in swap.void:
+        partner = swap.with_whom(node)
+        if not swap.void.isdisjoint({(node, None), (node, partner)}):
             yield "swap_decided_once", node, f"{commit.swap_id} is void, and was committed"
         if swap.given.setdefault(node, mine) != mine:
             yield "swap_decided_once", node, f"{commit.swap_id} gave it {swap.given[node]}, and now {mine}"
         said = swap.prepared.get(node)
-        if said is None or len(swap.prepared) < (BOTH if swap.adopts is None else 1):
+        if said is None or (partner is not None and partner not in swap.prepared):
             yield "swap_decided_once", node, f"{commit.swap_id} was committed, only {sorted(swap.prepared)} prepared"
         elif swap.adopts is not None:
             if mine != (swap.adopts.discriminator_id, swap.adopts.hop):
@@ -109,7 +114,7 @@ class SwapBook:
         swap = self._swaps.setdefault(swap_id, Swap())
         if node in swap.given and node not in swap.over:
             yield "swap_decided_once", node, f"{swap_id} is on record, and was called void"
-        swap.void.add(node)
+        swap.void.add((node, swap.with_whom(node)))
 
     def in_doubt(self, machine: Machine, now: int) -> Iterator[Found]:
         """Looked at once a second, at a healthy node."""

@@ -64,7 +64,7 @@ def what_was_trained_gives_way() -> Any:
     def hungry(true: Any) -> Any:
         def begin(self: Adoptions, member: Member, *args: Any) -> Any:
             effects = true(self, member, *args)
-            member.adopts_until = type(member.adopts_until)(0)
+            member.adopts = False
             return effects
 
         return begin

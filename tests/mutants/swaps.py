@@ -79,8 +79,8 @@ def impatient() -> Iterator[None]:
 @caught_by("swap_decided_once")
 def what_was_void_is_forgotten() -> Any:
     def forgetful(true: Any) -> Any:
-        def abort(self: Swaps, member: Member, swap_id: Any) -> Any:
-            effects = true(self, member, swap_id)
+        def abort(self: Swaps, member: Member, pair: Any) -> Any:
+            effects = true(self, member, pair)
             self._void.clear()
             return effects
 
