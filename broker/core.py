@@ -157,7 +157,7 @@ class HubCore:
         if not member.present:
             left = self.shelving.received(member, event.message)
             return self._no_session(event) if left is None else left
-        if now < member.quarantined_until and not isinstance(event.message, Ping | Bye | ByeAck):
+        if now < member.quarantined_until and not isinstance(event.message, Ping | Bye | ByeAck | SwapReport):
             self.verdicts[Verdict.MALFORMED] += isinstance(event.message, Feedback)  # no answer, but a verdict
             return []
         member.peer = event.sender  # the connection may be a new one; the node behind it is proven

@@ -116,7 +116,7 @@ class Swaps:
         """A member tells of its swap, while the generator is at `version`."""
         match message:
             case Seek():
-                return self._sought(member, version)
+                return self._sought(member, version, now)
             case GivenUp():
                 self.barrier.over(member.node)
                 return []
@@ -137,8 +137,8 @@ class Swaps:
         asking = [self._members.get(node) for node in self.barrier.gathered(version, now)]
         return [effect for member in asking if member is not None for effect in self._introduced(member)]
 
-    def _sought(self, member: Member, version: Version) -> list[Effect]:
-        if self._closed:
+    def _sought(self, member: Member, version: Version, now: Nanos) -> list[Effect]:
+        if self._closed or now < member.quarantined_until:
             return self.directory.introduce(member, [])
         if not self.barrier.wanted:
             return self._introduced(member)
@@ -188,7 +188,7 @@ class Swaps:
             return []
         if self._closed:
             return [] if mine != (said.held_id, said.held_hop) else self._abort(member, pair)
-        why = self._objection(member, said, mine, half)
+        why = self._objection(member, said, mine, half, now)
         if why == NOT_THE_OWNER and half is None:
             return []  # it may be on record, and long over: nobody waits for an answer
         if why is not None:
@@ -206,12 +206,14 @@ class Swaps:
         return [effect for pair in others for effect in self._void_swap(pair, "another has begun")]
 
     def _objection(
-        self, member: Member, said: Prepared, mine: tuple[DiscriminatorId, int] | None, half: Half | None
+        self, member: Member, said: Prepared, mine: tuple[DiscriminatorId, int] | None, half: Half | None, now: Nanos
     ) -> str | None:
         if pair_of(member.node, said) in self._void.get(member.node, ()):
             return "void"
         if mine != (said.held_id, said.held_hop):
             return NOT_THE_OWNER
+        if now < member.quarantined_until:
+            return "in quarantine"
         partner = self._members.get(said.partner)
         if partner is None or not partner.present:
             return "the partner is gone"

@@ -1,0 +1,32 @@
+"""What a quarantine means for a swap that is under way."""
+
+from __future__ import annotations
+
+from broker.member import MALFORMED_MAX
+from mdgan_edge.actors import Garbled
+from mdgan_edge.messages import Installed, NodeId, Peers, Seek
+from tests.hub_world import ALICE, BOB, HubWorld, sent
+from tests.swap_crashes import is_open
+from tests.test_hub_swaps import BY_BOB, SWAP, TO_BOB, A, B, abort_to, committed, half_done, owned, told
+
+
+def quarantined(world: HubWorld, node: NodeId) -> HubWorld:
+    for _ in range(MALFORMED_MAX):
+        world.handle(Garbled(world.member(node).peer, "header", "not msgpack"))
+    assert world.member(node).quarantined_until > world.now
+    return world
+
+
+def test_a_node_in_quarantine_is_not_left_in_doubt_and_takes_its_partner_out_of_it_too() -> None:
+    world = quarantined(half_done(), BOB)
+    assert told(world.say(BOB, BY_BOB)) == abort_to(ALICE, BOB)
+    assert sent(world.say(BOB, Seek()), Peers) == [(BOB, Peers(()))]
+    assert owned(world, ALICE, BOB) == [(A, 0), (B, 0)]
+
+
+def test_what_is_on_record_is_carried_out_in_quarantine_too() -> None:
+    world = quarantined(committed(), BOB)
+    assert told(world.say(BOB, BY_BOB)) == [(BOB, TO_BOB)]
+    world.say(ALICE, Installed(SWAP))
+    world.say(BOB, Installed(SWAP))
+    assert not is_open(world.core.swaps, SWAP)
