@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import weakref
 from pathlib import Path
 from typing import Any, get_args
 
@@ -17,6 +18,7 @@ from mdgan_edge.gan.counting import pair_of
 from mdgan_edge.messages import ModelSettings
 from mdgan_edge.settings import Settings, TrainingSettings
 from sim.cli import main
+from sim.experiments import playing
 from sim.experiments.conditions import conditions_of, holds, key_of, plan_cell
 from sim.experiments.executors import in_processes
 from sim.experiments.intervals import median_interval
@@ -27,9 +29,11 @@ from sim.experiments.running import Shard, seeds_of, seeds_text
 from sim.experiments.summary import end_of, groups
 from sim.experiments.values import Cell, Experiment
 from sim.experiments.work import multiply_adds
+from sim.play import Played, play
 from sim.report.curves import spread_over
 from sim.report.drawing import draw_report
 from sim.scenario.values import Method
+from sim.world import World
 
 SMALL = """
 about = "Small."
@@ -247,6 +251,20 @@ def test_shards_are_disjoint_and_their_files_one_after_the_other_are_the_whole(s
 def test_processes_give_the_same_rows(small: Path) -> None:
     cells = experiment(small, seeds=(0,)).cells[:2]
     assert without_time(list(in_processes(cells, 2))) == without_time([play_cell(cell) for cell in cells])
+
+
+def test_nothing_of_a_world_stays_in_memory_when_its_cell_is_played(small: Path) -> None:
+    worlds: list[weakref.ref[World]] = []
+
+    def remembered(*args: Any, **kwargs: Any) -> Played:
+        played = play(*args, **kwargs)
+        worlds.append(weakref.ref(played.world))
+        return played
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(playing, "play", remembered)
+        playing.play_cell(experiment(small).cells[0])
+    assert [world() for world in worlds] == [None]
 
 
 def test_a_cell_that_fails_is_written_down_and_the_rest_goes_on(small: Path) -> None:

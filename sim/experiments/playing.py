@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gc
 import os
 import tempfile
 import time
@@ -42,6 +43,7 @@ def play_cell(cell: Cell) -> Row:
             row |= {"failed": str(error)}
         except Exception as error:  # noqa: BLE001  (whatever a run raises is its result; the other cells go on)
             row |= {"failed": f"{type(error).__name__}: {error}"}
+        gc.collect()  # a world is full of rings, and holds some hundred megabytes until somebody looks for these
         cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
         load = (load + os.getloadavg()[0]) / 2
     spent = {"cpu_s": cpu, "wall_s": wall, "load": load, "cores": os.cpu_count()}
