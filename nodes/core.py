@@ -289,7 +289,7 @@ class NodeCore:
     def _diverged(self, held: HeldDiscriminator, trouble: str | None) -> list[Effect]:
         assert self.welcome is not None
         note = Note("diverged", trouble or greeting.DIVERGED, level="warning")
-        if self.swapping.stage is Stage.INSTALLING:
+        if self.swapping.stage is Stage.INSTALLING or jobs.names_another(self._preparing, held):
             return [note]  # another takes its place
         self._preparing = jobs.anew(self.welcome, held, self.facts.labels)
         return [note, Run(self._preparing)]

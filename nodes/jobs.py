@@ -171,6 +171,11 @@ def anew(welcome: Welcome, held: HeldDiscriminator, labels: tuple[int, ...] | No
     return replace(prepare(welcome, True, labels), discriminator_id=held.discriminator_id, hop=held.hop)
 
 
+def names_another(job: Prepare | None, held: HeldDiscriminator) -> bool:
+    """Whether the trainer is to hold another discriminator than this one."""
+    return job is not None and (job.discriminator_id, job.hop) != (held.discriminator_id, held.hop)
+
+
 def answer(result: Trained, held: HeldDiscriminator) -> Feedback:
     """The message that answers a task that went well."""
     assert result.feedback is not None

@@ -27,7 +27,6 @@ from mdgan_edge.messages import (
 )
 from nodes import greeting
 from nodes.core import Phase
-from nodes.divergence import DIVERGED_MAX
 from nodes.jobs import Prepared, Train
 from tests.node_world import (
     FACTS,
@@ -161,29 +160,6 @@ def test_a_task_beyond_the_credit_is_refused_as_busy_until_an_answer_makes_room(
     assert node.hear(task(3)) == [send(Refuse(TaskId(3), "busy"))]
     assert node.take(trained(task(1))) == [send(answer(task(1))), Run(Train(task(2)))]
     assert node.hear(task(4)) == []
-
-
-def test_a_discriminator_that_diverged_is_replaced_before_the_next_task() -> None:
-    node = serving()
-    node.hear(task(1))
-    node.hear(task(2))
-    why = "a loss or gradient is not finite; going on with a fresh discriminator (is the learning rate too high?)"
-    assert node.take(trained(task(1), feedback=None)) == [
-        Note("diverged", why, level="warning"),
-        Run(prepare(fresh=True)),
-        send(Refuse(TaskId(1), "diverged")),
-    ]
-    assert node.take(PREPARED) == [Run(Train(task(2)))]
-    assert node.take(trained(task(2))) == [send(answer(task(2)))]
-
-
-def test_a_discriminator_that_diverged_after_the_session_was_lost_is_replaced_without_an_answer() -> None:
-    node = serving()
-    node.hear(task(1))
-    node.hear(Error(ErrorCode.NO_SESSION, "who?"), Header(HEADER.epoch))
-    effects = node.take(trained(task(1), feedback=None))
-    assert [type(effect) for effect in effects] == [Note, Run]
-    assert effects[1] == Run(prepare(fresh=True))
 
 
 # --- the session ------------------------------------------------------------------------------------------------------
@@ -360,17 +336,6 @@ def test_hello_says_everything_the_hub_decides_by() -> None:
     )
     assert MINE.discriminator_id == HELD.discriminator_id
     assert IMAGES.shape == (1, 1, 1, 1)
-
-
-def test_a_node_whose_discriminator_diverges_again_and_again_gives_up() -> None:
-    node = serving()
-    for number in range(1, DIVERGED_MAX):
-        node.hear(task(number))
-        assert node.take(trained(task(number), feedback=None))[-1] == send(Refuse(TaskId(number), "diverged"))
-        node.take(PREPARED)
-    node.hear(task(DIVERGED_MAX))
-    why = greeting.diverged_text(DIVERGED_MAX)
-    assert node.take(trained(task(DIVERGED_MAX), feedback=None)) == [Finish(ExitCode.CONFIGURATION, "failed", why)]
 
 
 def test_a_label_the_hub_does_not_know_ends_the_node() -> None:
