@@ -1,7 +1,7 @@
 """Which discriminator a node without one is to have: an orphan, else a copy of a live node's, else a fresh one. Pure.
 
 An adoption's life: the node was told to make a fresh one, and is told to ADOPT another → it fetches a copy from whoever
-has it → PREPARED → the hub puts the new owner on record → INSTALLED. Until then the node gets no task. What is not on
+has it → PREPARED → the hub puts the new owner on record → INSTALLED. Until then the node is not live. What is not on
 record after ADOPT_S never will be: the node begins with the fresh one. docs/algorithm.md 6.
 """
 
@@ -98,8 +98,12 @@ class Adoptions:
             return []
         adoption = Adoption(member.node, (member.discriminator_id, member.hop), lost, Nanos(now + nanos(ADOPT_S)))
         self._open[member.node] = adoption
-        member.adopts = True
-        return self._ask_next(adoption, member, version, now) or self._close(adoption)
+        told = self._ask_next(adoption, member, version, now)
+        if told:
+            self._members.set_aside(member)
+        else:
+            del self._open[member.node]
+        return told
 
     def _ask_next(self, adoption: Adoption, member: Member, version: Version, now: Nanos) -> list[Effect]:
         if not self._chose(adoption, now) and not self._drew(adoption, version):
@@ -177,7 +181,7 @@ class Adoptions:
                 forgotten = self._shelving.forget(adoption.wanted) if bad else []
                 return [
                     *forgotten,
-                    *(self._ask_next(adoption, member, version, now) or self._give_up(adoption, "no giver")),
+                    *(self._ask_next(adoption, member, version, now) or self._give_up(adoption, "no giver", now)),
                 ]
             case _:
                 return []
@@ -246,22 +250,22 @@ class Adoptions:
 
     # --- what ends one --------------------------------------------------------------------------------------------
 
-    def installed(self, node: NodeId) -> None:
+    def installed(self, node: NodeId, now: Nanos) -> None:
         """It holds what it adopted."""
         if node in self._open:
-            self._close(self._open[node])
+            self._close(self._open[node], now)
 
-    def session_over(self, node: NodeId) -> list[Effect]:
+    def session_over(self, node: NodeId, now: Nanos) -> list[Effect]:
         """The node says HELLO or is gone: it adopts nothing, and nobody adopts what it owned if it is back."""
         if node in self._open:
-            self._close(self._open[node])
+            self._close(self._open[node], now)
         mine = self._ownership.owned(node)
         promised = [one for one in self._open.values() if mine is not None and one.wanted == mine[0]]
         return [effect for one in promised if one.name != mine for effect in self._put_off(one)]
 
-    def close(self, why: str) -> list[Effect]:
+    def close(self, why: str, now: Nanos) -> list[Effect]:
         """None goes on that is not on record."""
-        return [effect for adoption in list(self._open.values()) for effect in self._give_up(adoption, why)]
+        return [effect for adoption in list(self._open.values()) for effect in self._give_up(adoption, why, now)]
 
     def sweep(self, version: Version, now: Nanos) -> list[Effect]:
         """End what took too long; say ADOPT again, or another one."""
@@ -269,13 +273,13 @@ class Adoptions:
         for adoption in list(self._open.values()):
             member = self._members.get(adoption.node)
             if member is None or not member.present:
-                self._close(adoption)
+                self._close(adoption, now)
             elif self._ownership.owned(adoption.node) != adoption.replaces:
                 continue  # on record; what it trained before COMMIT is heard would be lost
             elif now >= adoption.until:
-                effects += self._give_up(adoption, "out of time")
+                effects += self._give_up(adoption, "out of time", now)
             elif adoption.swap_id == NO_SWAP:
-                effects += self._ask_next(adoption, member, version, now) or self._give_up(adoption, "no giver")
+                effects += self._ask_next(adoption, member, version, now) or self._give_up(adoption, "no giver", now)
             elif now >= adoption.again_at:
                 effects += self._tell(adoption, member, now)
         return effects
@@ -286,8 +290,8 @@ class Adoptions:
         member = self._members.get(adoption.node)
         return [] if member is None or void == NO_SWAP else [_send(member, Abort(void))]
 
-    def _give_up(self, adoption: Adoption, why: str) -> list[Effect]:
-        self._close(adoption)
+    def _give_up(self, adoption: Adoption, why: str, now: Nanos) -> list[Effect]:
+        self._close(adoption, now)
         member = self._members.get(adoption.node)
         if member is None or not member.present or self._ownership.owned(adoption.node) != adoption.replaces:
             return []
@@ -295,12 +299,11 @@ class Adoptions:
         facts = {"node": adoption.node, "from": adoption.giver, "wanted": adoption.wanted, "swap_id": adoption.swap_id}
         return [_send(member, Abort(adoption.swap_id)), Note("not_adopted", why, facts)]
 
-    def _close(self, adoption: Adoption) -> list[Effect]:
+    def _close(self, adoption: Adoption, now: Nanos) -> None:
         del self._open[adoption.node]
         member = self._members.get(adoption.node)
         if member is not None:
-            member.adopts = False  # it may have tasks
-        return []
+            self._members.take_in(member, now)
 
 
 def _send(member: Member, message: PeerMessage | Adopt | Abort) -> Send:

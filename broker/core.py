@@ -383,7 +383,7 @@ class HubCore:
         return [self._send(one.member, one.task) for one in given]
 
     def _finish(self, now: Nanos) -> list[Effect]:
-        ended = self.swaps.close()
+        ended = self.swaps.close(now)
         if self.training.stepping or self.training.making or self.checkpoints.busy:
             return ended
         ended += self.ending.go_on(self.training.version, self.training.norms, now)

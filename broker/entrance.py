@@ -53,7 +53,7 @@ class Entrance:
             who = {"node": sender.node, "code": refusal.code}
             header = Header(epoch=self._facts.epoch)
             return [Send(sender, refusal, header), Note("refused", refusal.text, who, "warning")]
-        void = self._swaps.session_over(sender.node)
+        void = self._swaps.session_over(sender.node, now)
         ours = hello.run_id == self._facts.run_id
         held, spares = (hello.discriminator, hello.spares) if ours else (None, ())
         before = self._ownership.owner(sender.node)

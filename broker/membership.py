@@ -21,8 +21,8 @@ REFUSAL_DOUBLINGS_MAX = 4  # ... so often; a task in vain may be megabytes
 class Membership:
     """All members; keeps the sorted list of live ones and the versions they have in flight.
 
-    Live means: counts for the quorum and holds the generator to the staleness bound. Suspects, quarantined and
-    draining members are not live.
+    Live means: counts for the quorum and holds the generator to the staleness bound. Suspects, members in quarantine,
+    those that are to leave and those that wait for a discriminator are not live.
     """
 
     def __init__(self, settings: HubSettings) -> None:
@@ -120,6 +120,16 @@ class Membership:
         if member.state is MemberState.SUSPECT and not member.overdue:
             return self._trust(member, now)
         return None
+
+    def set_aside(self, member: Member) -> None:
+        """It waits for a discriminator: nobody waits for it meanwhile."""
+        member.adopts = True
+        self._unlist(member)
+
+    def take_in(self, member: Member, now: Nanos) -> None:
+        """It has one."""
+        member.adopts = False
+        self._relist(member, now)
 
     def drain(self, member: Member) -> None:
         member.draining = True
@@ -273,8 +283,8 @@ class Membership:
         return Change(member.node, MemberState.ACTIVE, "heard from again")
 
     def _relist(self, member: Member, now: Nanos) -> None:
-        able = member.state is MemberState.ACTIVE and not member.draining and now >= member.quarantined_until
-        if able and not member.live:
+        able = member.state is MemberState.ACTIVE and not member.draining and not member.adopts
+        if able and now >= member.quarantined_until and not member.live:
             member.live = True
             insort(self._live, member.node)
             for task in member.in_flight.values():

@@ -129,7 +129,7 @@ class Swaps:
                 if told is not None and told.swap_id == swap_id:
                     del self._told[member.node]
                     self.barrier.over(member.node)
-                    self.adoptions.installed(member.node)
+                    self.adoptions.installed(member.node, now)
                 return []
 
     def gather(self, version: Version, now: Nanos) -> list[Effect]:
@@ -156,10 +156,11 @@ class Swaps:
         if message.to == HUB.node:
             return self.adoptions.told(member, message, version, now)
         to = self._members.get(message.to)
+        begins = isinstance(message, Propose | Fetch)  # what only goes on, a suspect needs as well
         allowed = not isinstance(message, Fetch) or self.adoptions.allows(message)
-        if to is not None and to.live and to is not member and allowed:
+        if to is not None and (to.live if begins else to.present) and to is not member and allowed:
             return [_send(to, message)]
-        if isinstance(message, Propose | Fetch):
+        if begins:
             return [_send(member, Decline(message.swap_id, message.to, member.node, "gone"))]
         return []
 
@@ -268,22 +269,22 @@ class Swaps:
 
     # --- what ends a swap -----------------------------------------------------------------------------------------
 
-    def close(self) -> list[Effect]:
+    def close(self, now: Nanos) -> list[Effect]:
         """The run ends: what is not on record by now is void, and nothing new is."""
         if self._closed:
             return []
         self._closed = True
         voided = [effect for pair in list(self._halves) for effect in self._void_swap(pair, RUN_ENDS)]
-        return [*voided, *self.adoptions.close(RUN_ENDS)]
+        return [*voided, *self.adoptions.close(RUN_ENDS, now)]
 
-    def session_over(self, node: NodeId) -> list[Effect]:
+    def session_over(self, node: NodeId, now: Nanos) -> list[Effect]:
         """The node has said HELLO or is gone: WELCOME, if it comes, says what it owns; nothing of it is pending."""
         self._told.pop(node, None)
         self._void.pop(node, None)
         self.barrier.over(node)
         mine = [pair for pair in self._halves if node in pair[1]]
         voided = [effect for pair in mine for effect in self._void_swap(pair, "a session is over")]
-        return [*self.adoptions.session_over(node), *voided]
+        return [*self.adoptions.session_over(node, now), *voided]
 
     def sweep(self, version: Version, now: Nanos) -> list[Effect]:
         """Void what took too long; say COMMIT again."""

@@ -104,7 +104,7 @@ class Training:
         given: list[Dispatched] = []
         for node in hungry:
             member = self._members.get(node)
-            if member is None or not member.live or now < member.paused_until or member.adopts:
+            if member is None or not member.live or now < member.paused_until:
                 continue
             at_once = 1 if member.in_vain else credit  # what waits at the node only grows older
             if schedule.may_have_task(member, self._buffer.held_by(node), at_once, quota, self.version):

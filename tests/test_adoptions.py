@@ -141,6 +141,21 @@ def test_and_not_before_however_late_its_commit_is_since_what_it_trained_meanwhi
     assert [node for node, _ in sent(world.say(DAVE, Installed(adopt.swap_id)), Task)] == [DAVE]
 
 
+def test_nobody_waits_for_a_node_that_waits_for_its_discriminator() -> None:
+    world = trained_world(ALICE, BOB)
+    adopt = told_to_adopt(world)
+    prepared(world, DAVE, adopt, world.welcomes[adopt.giver.node].discriminator.discriminator_id)
+    said: list[Effect] = []
+    for _ in range(40):  # seconds in which it never says INSTALLED
+        for node in (ALICE, BOB):
+            said += world.answer(node)
+        said += [*world.work_all(), *world.pass_time(1.0, pinging=[ALICE, BOB, DAVE])]
+    assert world.version == COPIES_FROM + 40, "the quorum is all"
+    assert "low_share" not in notes(said), "nothing was asked of it"
+    world.say(DAVE, Installed(adopt.swap_id))
+    assert DAVE in world.core.members.live
+
+
 def test_it_is_told_again_until_it_is_heard_of_and_begins_afresh_when_time_is_over() -> None:
     world = trained_world(ALICE)
     adopt = told_to_adopt(world)

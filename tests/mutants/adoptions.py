@@ -64,7 +64,7 @@ def what_was_trained_gives_way() -> Any:
     def hungry(true: Any) -> Any:
         def begin(self: Adoptions, member: Member, *args: Any) -> Any:
             effects = true(self, member, *args)
-            member.adopts = False
+            self._members.take_in(member, args[-1])
             return effects
 
         return begin

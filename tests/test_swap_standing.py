@@ -1,11 +1,11 @@
-"""What a quarantine means for a swap that is under way."""
+"""What quarantine and suspicion mean for a swap that is under way."""
 
 from __future__ import annotations
 
 from broker.member import MALFORMED_MAX
 from mdgan_edge.actors import Garbled
-from mdgan_edge.messages import Installed, NodeId, Peers, Seek
-from tests.hub_world import ALICE, BOB, HubWorld, sent
+from mdgan_edge.messages import Accept, Decline, Installed, NodeId, Peers, Propose, Seek
+from tests.hub_world import ALICE, BOB, FACTS, HubWorld, sent, training_world
 from tests.swap_crashes import is_open
 from tests.test_hub_swaps import BY_BOB, SWAP, TO_BOB, A, B, abort_to, committed, half_done, owned, told
 
@@ -30,3 +30,16 @@ def test_what_is_on_record_is_carried_out_in_quarantine_too() -> None:
     world.say(ALICE, Installed(SWAP))
     world.say(BOB, Installed(SWAP))
     assert not is_open(world.core.swaps, SWAP)
+
+
+def test_a_suspect_that_has_asked_gets_its_answer_through_the_hub_and_is_not_asked_itself() -> None:
+    world = training_world(ALICE, BOB, quorum="all", step_timeout_s=0.0, hub={"lease_s": 2.0})
+    world.answer(BOB)
+    world.pass_time(3.0, pinging=[ALICE, BOB])
+    assert (world.state(ALICE), world.state(BOB)) == ("suspect", "active")
+    propose = Propose(SWAP, ALICE, BOB, A, 0, FACTS.architecture)
+    assert sent(world.say(ALICE, propose), Propose) == [(BOB, propose)]
+    accept = Accept(SWAP, BOB, ALICE, B, 0)
+    assert sent(world.say(BOB, accept), Accept) == [(ALICE, accept)]
+    asked = world.say(BOB, Propose(SWAP, BOB, ALICE, B, 0, FACTS.architecture))
+    assert sent(asked, Decline) == [(BOB, Decline(SWAP, ALICE, BOB, "gone"))]
