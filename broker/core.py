@@ -176,7 +176,7 @@ class HubCore:
                 return [*(change.note() for change in changes), self._send(member, Pong(echo))]
             case Refuse(task_id, reason):
                 return self._refused(member, task_id, reason, now)
-            case _ if isinstance(message, PeerMessage):
+            case _ if isinstance(message, PeerMessage) and message.sender == member.node:
                 return self.swaps.relay(member, message, self.training.version, now)
             case _ if isinstance(message, SwapReport):
                 return self.swaps.received(member, message, self.training.version, now)
@@ -188,7 +188,7 @@ class HubCore:
             case Error(code, text):
                 return [Note("node_error", text, {"node": member.node, "code": code}, "warning")]
             case _:
-                return self._garbled(member.peer, "type", f"{type(message).__name__} is not for a hub", now)
+                return self._garbled(member.peer, "type", f"{type(message).__name__} is not its to say to a hub", now)
 
     @property
     def outcome(self) -> Outcome:

@@ -310,7 +310,7 @@ def test_malformed_messages_further_apart_than_a_minute_are_forgotten() -> None:
 
 def test_a_message_that_is_not_for_a_hub_counts_as_malformed() -> None:
     world = training_world(ALICE)
-    why = "Pong is not for a hub"
+    why = "Pong is not its to say to a hub"
     assert world.say(ALICE, Pong(1)) == [Note("malformed", why, {"node": ALICE}, "warning")]
     assert world.core.garbled == {"type": 1}
 

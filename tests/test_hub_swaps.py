@@ -368,12 +368,6 @@ def test_what_a_node_says_to_another_is_handed_on_as_it_is(message: Message) -> 
     assert world.say(ALICE, message) == [Send(world.member(BOB).peer, message, world.header(BOB))]
 
 
-def test_nobody_can_speak_in_the_name_of_another() -> None:
-    world = world_of_three()
-    (note,) = world.say(CAROL, PROPOSE)
-    assert note == Note("relay_refused", "it spoke as alice", {"node": CAROL}, "warning")
-
-
 @pytest.mark.parametrize("to", [DAVE, ALICE, NodeId("x" * 4000)])
 def test_who_is_not_there_is_said_to_be_gone(to: NodeId) -> None:
     world = world_of_three()

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from broker.member import MALFORMED_MAX
-from mdgan_edge.actors import Garbled
+from mdgan_edge.actors import Garbled, Note
 from mdgan_edge.messages import Accept, Decline, Installed, NodeId, Peers, Propose, Seek
-from tests.hub_world import ALICE, BOB, FACTS, HubWorld, sent, training_world
+from tests.hub_world import ALICE, BOB, CAROL, FACTS, HubWorld, sent, training_world
 from tests.swap_crashes import is_open
 from tests.test_hub_swaps import BY_BOB, SWAP, TO_BOB, A, B, abort_to, committed, half_done, owned, told
 
@@ -46,3 +46,11 @@ def test_a_suspect_that_has_asked_gets_its_answer_through_the_hub_and_is_not_ask
     assert sent(world.say(BOB, accept), Accept) == [(ALICE, accept)]
     asked = world.say(BOB, Propose(SWAP, BOB, ALICE, B, 0, FACTS.architecture))
     assert sent(asked, Decline) == [(BOB, Decline(SWAP, ALICE, BOB, "gone"))]
+
+
+def test_who_speaks_in_the_name_of_another_is_not_heard_and_soon_in_quarantine() -> None:
+    world = training_world(ALICE, BOB, CAROL)
+    spoofed = Note("malformed", "Propose is not its to say to a hub", {"node": CAROL}, "warning")
+    said = [world.say(CAROL, Propose(SWAP, ALICE, BOB, A, 0, FACTS.architecture)) for _ in range(MALFORMED_MAX)]
+    assert [effects[0] for effects in said] == [spoofed] * MALFORMED_MAX
+    assert world.member(CAROL).quarantined_until > world.now
