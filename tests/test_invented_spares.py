@@ -5,10 +5,12 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
+from msgspec.structs import replace
 
 from broker.adoptions import HOPS_AHEAD
 from broker.core import HubCore
-from mdgan_edge.actors import HUB, Header, Persist
+from broker.ownership import number_of
+from mdgan_edge.actors import HUB, Effect, Event, Header, Persist, Received
 from mdgan_edge.bounds import HOP_MAX
 from mdgan_edge.messages import (
     Abort,
@@ -19,15 +21,24 @@ from mdgan_edge.messages import (
     DiscriminatorId,
     Fetch,
     HeldDiscriminator,
+    Hello,
     Neighbour,
     NodeId,
     Prepared,
     SwapId,
 )
+from sim.machine import Machine
+from sim.play import bodies_of, plan_run, play
+from sim.scenario.quantities import Frequency
+from sim.scenario.values import Byzantine, Crash, Heal, Scenario
+from sim.swap_lies import INVENTED
+from sim.watch import Silent
+from sim.world import World
 from tests.hub_world import ALICE, BOB, CAROL, DAVE, FACTS, HubWorld, hello, sent, training_world
 from tests.test_adoptions import ALICES, BOBS, adopts, hand_over, prepared, told_to_adopt, trained_world
+from tests.test_world import lasting, scenario, seconds
 
-INVENTED = ("garbage", "../generator", "d" + "9" * 80 + "-x", "d1-bob", "d90-x", "")
+MADE_UP = ("garbage", "../generator", "d" + "9" * 80 + "-x", "d1-bob", "d90-x", "")
 SWAP = SwapId("alice/1/1")
 
 
@@ -44,7 +55,7 @@ def swapped_world(*nodes: NodeId) -> HubWorld:
     return world
 
 
-@pytest.mark.parametrize("name", INVENTED)
+@pytest.mark.parametrize("name", MADE_UP)
 def test_what_the_hub_has_never_given_a_name_nobody_is_told_to_fetch(name: str) -> None:
     world = trained_world(ALICE, BOB)
     says_to_have(world, ALICE, name, 3)
@@ -118,3 +129,42 @@ def test_before_the_start_spares_count_for_nothing() -> None:
     world = training_world(ALICE)
     says_to_have(world, ALICE, "d7-x", 0)
     assert adopts(world.greet(DAVE)) == []
+
+
+# --- in the virtual world ---------------------------------------------------------------------------------------------
+
+
+class Told(Silent):
+    """How often the hub was lied to, and what nodes were told to adopt."""
+
+    def __init__(self) -> None:
+        self.lies = 0
+        self.adopts: list[Adopt] = []
+
+    def after(self, world: World, machine: Machine, event: Event, effects: list[Effect]) -> None:
+        if machine is world.hub:
+            self.adopts += adopts(effects)
+            hello = event.message if isinstance(event, Received) else None
+            self.lies += isinstance(hello, Hello) and INVENTED[0] in [one.discriminator_id for one in hello.spares]
+
+
+def crowd() -> Scenario:
+    """Two lie whenever they come back, which they often do, while others lose all that they have."""
+    lying = Byzantine(at=seconds(0), who=("n0", "n1"), how="false_spares")
+    again = Crash(at=seconds(3), rate=Frequency(0.3), lasts=lasting(1), who=("n0", "n1"))
+    anew = Crash(at=seconds(5), rate=Frequency(0.3), lasts=lasting(1), who=("n4", "n5"), keep_disk=False)
+    settings = {"training__swap": 0.05, "training__quorum": 2}
+    return replace(scenario(lying, again, anew, nodes=8, seconds=60, **settings), heal=Heal(at=seconds(50)))
+
+
+def test_a_swarm_of_which_some_say_to_have_what_nobody_has_is_none_the_worse() -> None:
+    plan = plan_run(crowd())
+    bodies, settings = bodies_of(plan)
+    told = Told()
+    World(plan.scenario, settings, bodies, told).run()
+    guessed = {name for name in INVENTED if name.startswith("d") and number_of(name) in (1, 2, 3)}
+    assert told.lies > 3
+    assert len(told.adopts) > 3
+    assert {one.wanted for one in told.adopts} & ({*INVENTED} - guessed) == set()
+    assert max(one.hop for one in told.adopts) < 100
+    assert play(plan).checks.violations == []

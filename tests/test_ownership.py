@@ -111,7 +111,20 @@ def test_a_register_of_before_the_count_was_kept_is_counted_by_its_owners() -> N
     assert Ownership("arch", (owner,)).new_id(BOB) == "d8-bob"
 
 
-NO_NAMES = ["", "garbage", "../generator", "d0-ann", "d01-ann", "d1", "d1-", "d1-Ann", "d-n0", "d1-a/b", "d1-ann\n", "dⅧ-x"]
+NO_NAMES = [
+    "",
+    "garbage",
+    "../generator",
+    "d0-ann",
+    "d01-ann",
+    "d1",
+    "d1-",
+    "d1-Ann",
+    "d-n0",
+    "d1-a/b",
+    "d1-ann\n",
+    "dⅧ-x",
+]
 
 
 @pytest.mark.parametrize("name", [*NO_NAMES, "d" + "9" * 16 + "-ann", f"d1-{'a' * 33}"])
