@@ -15,7 +15,7 @@ from broker.member import NEVER, Member
 from broker.membership import Membership
 from broker.ownership import Owner, Ownership
 from broker.shelving import Shelving
-from mdgan_edge.actors import HUB, Effect, Nanos, Note, Run, Send, nanos
+from mdgan_edge.actors import HUB, Effect, Nanos, Note, Persist, Run, Send, nanos
 from mdgan_edge.messages import (
     Abort,
     Accept,
@@ -38,6 +38,7 @@ ADOPT_AGAIN_S = 2.0  # how often it is told, while it may not be ready to hear i
 COPIES_FROM = Version(20)  # before that nobody's discriminator is worth copying
 DRAWS_MAX = 8  # how often a giver is drawn at random until one fits
 GIVING_MAX = 4  # copies that the hub gives from its shelf at once
+HOPS_AHEAD = 1  # of what is on record: a copy whose adoption came to nothing has the name it would have had
 MARK = "+"  # what an adoption's id begins with: no node's name does
 
 Name = tuple[DiscriminatorId, int]
@@ -110,7 +111,8 @@ class Adoptions:
             return []
         self._count += 1
         adoption.swap_id = SwapId(f"{MARK}{self._epoch}/{self._count}")
-        return self._tell(adoption, member, now)
+        named = [Persist(self._ownership.record())] if adoption.wanted is None else []
+        return [*named, *self._tell(adoption, member, now)]
 
     def _tell(self, adoption: Adoption, member: Member, now: Nanos) -> list[Effect]:
         adoption.again_at = Nanos(now + nanos(ADOPT_AGAIN_S))
@@ -123,17 +125,17 @@ class Adoptions:
         promised = {one.wanted for one in self._open.values() if one is not adoption}
         mine = () if adoption.lost is None else (adoption.lost,)
         for wanted in (*mine, *self._shelving.whereabouts.known):
-            if wanted in promised or not self._is_orphan(wanted, now):
+            recorded = self._hop_of(wanted)
+            if recorded is None or wanted in promised or not self._is_orphan(wanted, now):
                 continue
             hops = {
                 node: hop
                 for node, hop in self._shelving.whereabouts.holders(wanted).items()
                 if (node, wanted) not in adoption.failed and self._can_give(node, adoption.node)
+                if hop <= recorded + HOPS_AHEAD
             }
             if hops:
-                owner = self._ownership.owner_of(wanted)
-                recorded = self._ownership.owned(owner) if owner is not None else None
-                moved = max(*hops.values(), recorded[1] if recorded else 0) + 1
+                moved = max(recorded, *hops.values()) + 1
                 adoption.giver = max(hops, key=lambda node: hops[node])
                 adoption.wanted, adoption.name = wanted, (wanted, moved)
                 return True
@@ -157,12 +159,17 @@ class Adoptions:
         return node == HUB.node or (node != to and self._members.is_live(node))
 
     def _is_orphan(self, discriminator_id: DiscriminatorId, now: Nanos) -> bool:
-        """Nobody owns it, or its owner has left or is dead; of a start before, nobody is dead at once."""
+        """Its owner came back without it, has left or is dead; of a start before, nobody is dead at once."""
         owner = self._ownership.owner_of(discriminator_id)
         if owner is None:
-            return True
+            return self._hop_of(discriminator_id) is not None
         member = self._members.get(owner)
         return now >= self._unseen_until if member is None else not member.present
+
+    def _hop_of(self, discriminator_id: DiscriminatorId) -> int | None:
+        """How often it has moved, by the register or else the shelf; None: only nodes say that there is such a one."""
+        recorded = self._ownership.hop_of(discriminator_id)
+        return self._shelving.whereabouts.holders(discriminator_id).get(HUB.node) if recorded is None else recorded
 
     # --- what nodes say -------------------------------------------------------------------------------------------
 
@@ -196,11 +203,10 @@ class Adoptions:
         )
 
     def _give(self, adoption: Adoption, member: Member) -> list[Effect]:
-        assert adoption.wanted is not None
         if adoption.swap_id not in self._giving and len(self._giving) >= GIVING_MAX:
             return [_send(member, Decline(adoption.swap_id, HUB.node, member.node, "busy"))]
-        hop = self._shelving.whereabouts.holders(adoption.wanted).get(HUB.node)
-        if hop is None:
+        hop = None if adoption.wanted is None else self._shelving.whereabouts.holders(adoption.wanted).get(HUB.node)
+        if adoption.wanted is None or hop is None:
             return [_send(member, Decline(adoption.swap_id, HUB.node, member.node, "gone"))]
         job = [] if adoption.swap_id in self._giving else [Run(Give(adoption.swap_id, member.node, adoption.wanted))]
         self._giving[adoption.swap_id] = member.node
@@ -241,7 +247,7 @@ class Adoptions:
         if adoption.replaces != (said.held_id, said.held_hop):
             return False
         if adoption.wanted is None:
-            return True
+            return self._ownership.has_issued(said.received_id)
         return said.received_id == adoption.wanted and self._is_orphan(adoption.wanted, now)
 
     def gave_away(self, node: NodeId, discriminator_id: DiscriminatorId, hop: int) -> None:

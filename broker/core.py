@@ -87,7 +87,7 @@ class HubCore:
         self.facts = facts
         self.phase = Phase.WAITING
         self.members = Membership(settings.hub)
-        self.ownership = Ownership(facts.architecture, facts.owners)
+        self.ownership = Ownership(facts.architecture, facts.owners, facts.issued)
         self.training = Training(
             settings.training, facts.image_shape, self.members, self.ownership, facts.version, facts.norms
         )

@@ -70,7 +70,7 @@ class Entrance:
         member.header = Header(self._facts.epoch, member.session)
         self._training.look_at(member.node)
         owner = self._ownership.owner(sender.node)
-        durable = [Persist((owner,))] if owner != before else []
+        durable = [Persist(self._ownership.record(owner))] if owner not in (None, before) else []
         welcome = Send(sender, greeting.welcome(member.node, assigned, self._settings, self._facts), member.header)
         asked_to_leave = self._ask_to_leave(member) if member.node in self._register.drained else []
         entered = [*durable, *void, welcome, greeting.joined(member, assigned, hello), *asked_to_leave]

@@ -36,6 +36,7 @@ class RunFacts:
     image_shape: tuple[int, int, int]  # (channels, height, width)
     version: Version = START  # where the generator stands: that of the checkpoint, after a restart
     owners: tuple[Owner, ...] = ()  # as an earlier process of the same run left them
+    issued: int = 0  # how many names of discriminators it had given
     shelf: tuple[HeldDiscriminator, ...] = ()  # discriminators that the hub has taken over, the oldest first
     norms: tuple[float, ...] = ()  # of feedback merged of late, as in the checkpoint
     keys: Mapping[NodeId, str] = field(default_factory=dict)  # public keys of all in the register

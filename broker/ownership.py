@@ -5,11 +5,22 @@ Born at a first HELLO, kept while its owner says that it still holds it, replace
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 import msgspec
 
-from mdgan_edge.messages import AssignedDiscriminator, DiscriminatorId, HeldDiscriminator, Incarnation, NodeId
+from mdgan_edge.messages import (
+    NODE_ID_PATTERN,
+    AssignedDiscriminator,
+    DiscriminatorId,
+    HeldDiscriminator,
+    Incarnation,
+    NodeId,
+)
+
+LOST_MAX = 1024  # discriminators whose owner came back without them; the oldest is forgotten
+NUMBER_PATTERN = r"d[1-9][0-9]{0,14}"  # of a name, before the dash
 
 
 class Owner(msgspec.Struct, frozen=True, gc=False):
@@ -22,25 +33,36 @@ class Owner(msgspec.Struct, frozen=True, gc=False):
     parent: DiscriminatorId | None = None  # the one it was copied from
 
 
-class Ownership:
-    """The register of discriminators of one run. `owners`: as an earlier process of the hub left it."""
+class Record(msgspec.Struct, frozen=True, gc=False):
+    """What must be durable at once: who owns what from now on, and how many names the run has given."""
 
-    def __init__(self, architecture: str, owners: Iterable[Owner] = ()) -> None:
+    owners: tuple[Owner, ...]
+    issued: int
+
+
+class Ownership:
+    """The register of discriminators of one run. `owners`, `issued`: as an earlier process of the hub left them."""
+
+    def __init__(self, architecture: str, owners: Iterable[Owner] = (), issued: int = 0) -> None:
         self.architecture = architecture
         self._owned: dict[NodeId, tuple[DiscriminatorId, int]] = {}
         self._owner_of: dict[DiscriminatorId, NodeId] = {}
         self._parents: dict[DiscriminatorId, DiscriminatorId] = {}
         self._born_in: dict[NodeId, tuple[Incarnation, DiscriminatorId]] = {}  # the start that was told to make it
         self._started: dict[NodeId, Incarnation] = {}  # the last start that was let in
-        self._born = 0
+        self._lost: dict[DiscriminatorId, int] = {}  # that others may have a copy of, with the last hop; oldest first
+        self._issued = issued
         for owner in owners:
+            number = number_of(owner.discriminator_id)
+            if number is None:
+                continue  # no name of ours: whoever it was comes as a newcomer
             self._own(owner.node, (owner.discriminator_id, owner.hop))
             self._started[owner.node] = owner.incarnation
             if owner.parent is not None:
                 self._parents[owner.discriminator_id] = owner.parent
             elif not owner.hop:
                 self._born_in[owner.node] = (owner.incarnation, owner.discriminator_id)
-            self._born = max(self._born, _number(owner.discriminator_id))
+            self._issued = max(self._issued, number)  # a register of before the count was kept
 
     def owner(self, node: NodeId) -> Owner | None:
         """What is to be remembered of a node."""
@@ -65,6 +87,8 @@ class Ownership:
         if mine is not None and (mine[1] or mine[0] in self._parents) and same_start:
             return AssignedDiscriminator(*mine, action="install")  # the HELLO is older than PREPARED: it has it
         if mine is None or self._born_in.get(node) != (incarnation, mine[0]):  # else this HELLO is said again
+            if mine is not None and mine[1]:  # what has never moved lies nowhere else
+                self._lose(mine)
             mine = self._own(node, (self.new_id(node), 0))
             self._born_in[node] = (incarnation, mine[0])
         return AssignedDiscriminator(*mine, action="init")
@@ -76,6 +100,20 @@ class Ownership:
     def owner_of(self, discriminator_id: DiscriminatorId) -> NodeId | None:
         """Who owns it, whether it is there or not; None: nobody."""
         return self._owner_of.get(discriminator_id)
+
+    def hop_of(self, discriminator_id: DiscriminatorId) -> int | None:
+        """How often it has moved; None: nobody owns it, nor came back without it."""
+        owner = self._owner_of.get(discriminator_id)
+        return self._lost.get(discriminator_id) if owner is None else self._owned[owner][1]
+
+    def record(self, *owners: Owner) -> Record:
+        """These owners as they are to be remembered; none: that a name was given."""
+        return Record(owners, self._issued)
+
+    def has_issued(self, discriminator_id: DiscriminatorId) -> bool:
+        """Whether this run may have given that name."""
+        number = number_of(discriminator_id)
+        return number is not None and number <= self._issued
 
     def parent(self, discriminator_id: DiscriminatorId) -> DiscriminatorId | None:
         """Which one it was copied from."""
@@ -112,16 +150,30 @@ class Ownership:
 
     def new_id(self, node: NodeId) -> DiscriminatorId:
         """A name that no discriminator of this run has had."""
-        self._born += 1
-        return DiscriminatorId(f"d{self._born}-{node}")
+        self._issued += 1
+        return name_of(self._issued, node)
+
+    def _lose(self, name: tuple[DiscriminatorId, int]) -> None:
+        if len(self._lost) >= LOST_MAX:
+            del self._lost[next(iter(self._lost))]
+        self._lost[name[0]] = name[1]
 
     def _own(self, node: NodeId, name: tuple[DiscriminatorId, int]) -> tuple[DiscriminatorId, int]:
         before = self._owned.get(node)
         if before is not None and self._owner_of.get(before[0]) == node:
             del self._owner_of[before[0]]
         self._owned[node], self._owner_of[name[0]] = name, node
+        self._lost.pop(name[0], None)
         return name
 
 
-def _number(discriminator_id: DiscriminatorId) -> int:
-    return int(discriminator_id[1:].partition("-")[0])
+def name_of(number: int, node: NodeId) -> DiscriminatorId:
+    """What the hub calls the discriminator that it gives a name as that many-th, to this node."""
+    return DiscriminatorId(f"d{number}-{node}")
+
+
+def number_of(discriminator_id: DiscriminatorId) -> int | None:
+    """The number in such a name; None: no hub gives such names, and no file may be called so."""
+    head, _, node = discriminator_id.partition("-")
+    ours = re.fullmatch(NUMBER_PATTERN, head) and re.fullmatch(NODE_ID_PATTERN, node)
+    return int(head[1:]) if ours else None

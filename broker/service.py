@@ -147,6 +147,7 @@ def _facts(
     recorder: FileRecorder,
 ) -> RunFacts:
     run_id = saved.run_id if saved else f"{options.name}-{secrets.token_hex(4)}"
+    record = store.recall(run_id)
 
     def told(trouble: str) -> None:
         recorder.note(Note("orphan_lost", trouble, level="warning"), clock() / 1e9)
@@ -157,7 +158,8 @@ def _facts(
         architecture=architecture(build_discriminator(settings.model, seed=0)),
         image_shape=(settings.model.channels, settings.model.image_size, settings.model.image_size),
         version=saved.version if saved else START,
-        owners=store.owners(run_id),
+        owners=record.owners,
+        issued=record.issued,
         norms=saved.norms if saved else (),
         shelf=shelf.listed(run.orphans, run_id, told),
         keys={line.node: line.public_key for line in store.list()},

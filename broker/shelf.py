@@ -15,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from broker.jobs import Give, Keep
+from broker.ownership import number_of
 from mdgan_edge.actors import HUB
 from mdgan_edge.digest import digest
 from mdgan_edge.errors import DataError
@@ -64,7 +65,7 @@ class Shelf:
             numbers, counters = to_wire(rows["numbers"]), _counters(rows)
             if facts["digest"] != digest(numbers, counters):
                 return None
-        except (OSError, SafetensorError, msgspec.DecodeError, KeyError):
+        except (OSError, SafetensorError, msgspec.DecodeError, KeyError, DataError):
             return None
         name = (held.discriminator_id, held.hop, held.architecture)
         return Copy(give.swap_id, HUB.node, give.to, *name, facts["digest"], numbers, counters)
@@ -73,11 +74,13 @@ class Shelf:
         """They are not there any more."""
         for one in discriminators:
             self._in_memory.pop(one, None)
-            if self._folder is not None:
+            if self._folder is not None and number_of(one) is not None:
                 self._file(self._folder, one).unlink(missing_ok=True)
 
     @staticmethod
     def _file(folder: Path, discriminator_id: DiscriminatorId) -> Path:
+        if number_of(discriminator_id) is None:
+            raise DataError(f"{discriminator_id!r} is no name that the hub gives")
         return folder / f"{discriminator_id}{SUFFIX}"
 
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from broker.ownership import Owner
+from broker.ownership import Owner, Record
 from mdgan_edge.errors import ConfigurationError, DataError
 from mdgan_edge.folder_lock import FolderLock
 from mdgan_edge.messages import DiscriminatorId, Epoch, Incarnation, NodeId, check_node_id
@@ -39,12 +39,16 @@ CREATE TABLE IF NOT EXISTS parents (
     run_id TEXT NOT NULL, discriminator_id TEXT NOT NULL, parent_id TEXT NOT NULL,
     PRIMARY KEY (run_id, discriminator_id)
 ) STRICT;
+CREATE TABLE IF NOT EXISTS issued (run_id TEXT PRIMARY KEY, names INTEGER NOT NULL) STRICT;
 """
 
 
 _OWNERS = """
 SELECT node_id, incarnation, discriminator_id, hop, parent_id
 FROM owners LEFT JOIN parents USING (run_id, discriminator_id) WHERE run_id = ? ORDER BY node_id
+"""
+_ISSUED = """
+INSERT INTO issued VALUES (?, ?) ON CONFLICT (run_id) DO UPDATE SET names = max(names, excluded.names)
 """
 _FORGET = """
 DELETE FROM owners WHERE run_id <> ?1 AND run_id NOT IN (
@@ -100,26 +104,30 @@ class HubStore:
             (epoch,) = db.execute("SELECT value FROM facts WHERE name = 'epoch'").fetchone()
         return Epoch(epoch)
 
-    def owners(self, run_id: str) -> tuple[Owner, ...]:
-        """Who owned which discriminator when the hub last carried this run."""
+    def recall(self, run_id: str) -> Record:
+        """Who owned which discriminator when the hub last carried this run, and how many names it had given."""
         with self._open() as db:
             db.executescript(_SCHEMA)  # a folder that an earlier version has made
             rows = db.execute(_OWNERS, (run_id,)).fetchall()
             db.execute(_FORGET, (run_id, RUNS_REMEMBERED))
-            db.execute("DELETE FROM parents WHERE run_id NOT IN (SELECT run_id FROM owners)")
-        return tuple(
+            names = db.execute("SELECT names FROM issued WHERE run_id = ?", (run_id,)).fetchone()
+            for table in ("parents", "issued"):
+                db.execute(f"DELETE FROM {table} WHERE run_id NOT IN (SELECT run_id FROM owners)")
+        owners = tuple(
             Owner(NodeId(node), Incarnation(start), DiscriminatorId(own), hop, parent and DiscriminatorId(parent))
             for node, start, own, hop, parent in rows
         )
+        return Record(owners, names[0] if names else 0)
 
-    def remember(self, run_id: str, owners: tuple[Owner, ...]) -> None:
-        """All of them or none; durable when this returns."""
-        rows = [(run_id, one.node, one.incarnation, one.discriminator_id, one.hop) for one in owners]
-        parents = [(run_id, one.discriminator_id, one.parent) for one in owners if one.parent is not None]
+    def remember(self, run_id: str, record: Record) -> None:
+        """All of it or nothing; durable when this returns."""
+        rows = [(run_id, one.node, one.incarnation, one.discriminator_id, one.hop) for one in record.owners]
+        parents = [(run_id, one.discriminator_id, one.parent) for one in record.owners if one.parent is not None]
         with self._open() as db:
             db.execute("BEGIN IMMEDIATE")
             db.executemany("INSERT OR REPLACE INTO owners VALUES (?, ?, ?, ?, ?)", rows)
             db.executemany("INSERT OR REPLACE INTO parents VALUES (?, ?, ?)", parents)
+            db.execute(_ISSUED, (run_id, record.issued))
 
     def add(self, node: str, public_key: str) -> None:
         """Admit a node; a node that was drained or revoked is let in again. A known name or key is never changed."""

@@ -238,7 +238,7 @@ class Swaps:
         if not owners:
             return effects
         self.counts.direct_bytes += said.direct_bytes
-        return [Persist(owners), self._tell(member, said.swap_id, now), *effects]
+        return [Persist(self._ownership.record(*owners)), self._tell(member, said.swap_id, now), *effects]
 
     def _tell(self, member: Member, swap_id: SwapId, now: Nanos) -> Send:
         """COMMIT, until it is INSTALLED."""
@@ -256,7 +256,7 @@ class Swaps:
         direct = half.said.direct and said.direct
         self.counts.committed += 1
         self.counts.direct += direct
-        effects: list[Effect] = [Persist(owners)]
+        effects: list[Effect] = [Persist(self._ownership.record(*owners))]
         for one in (partner, member):
             self.adoptions.gave_away(one.node, one.discriminator_id, one.hop)
             self.barrier.committed(one.node, version, now)

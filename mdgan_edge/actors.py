@@ -15,7 +15,7 @@ from typing import Any, Literal, NewType, Protocol
 import msgspec
 
 from mdgan_edge.errors import ExitCode
-from mdgan_edge.messages import Epoch, Message, NodeId, Session
+from mdgan_edge.messages import HUB_NAME, Epoch, Message, NodeId, Session
 
 Nanos = NewType("Nanos", int)
 
@@ -37,7 +37,7 @@ class Peer(msgspec.Struct, frozen=True, gc=False):
     link: bytes = b""
 
 
-HUB = Peer(NodeId("hub"))
+HUB = Peer(NodeId(HUB_NAME))
 
 
 class Header(msgspec.Struct, frozen=True, gc=False):

@@ -26,6 +26,7 @@ Epoch = NewType("Epoch", int)  # how often the hub has started; 0 before the fir
 Session = NewType("Session", int)  # one accepted HELLO; 0 before it
 Incarnation = NewType("Incarnation", bounds.Count)  # how often the node has started
 
+HUB_NAME = "hub"  # what the hub is called where messages name nodes: no node may be
 NODE_ID_PATTERN = r"^[a-z0-9][a-z0-9-]{0,31}$"
 SwapId = NewType("SwapId", bounds.Id)  # made by the node that proposes: unique over all its starts
 
@@ -38,6 +39,8 @@ def check_node_id(node: str) -> NodeId:
     """A name that can stand in the register, in file names and on the wire; else a ConfigurationError."""
     if not re.fullmatch(NODE_ID_PATTERN, node):
         raise ConfigurationError(f"node name {node!r}: use 1 to 32 of a-z, 0-9 and -, starting with a letter or digit")
+    if node == HUB_NAME:
+        raise ConfigurationError(f"node name {node!r}: so the hub is called; choose another name")
     return NodeId(node)
 
 

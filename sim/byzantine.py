@@ -12,12 +12,12 @@ import numpy as np
 from msgspec.structs import replace
 
 from mdgan_edge.actors import Garbled
-from mdgan_edge.messages import Feedback, Message, Task, TaskId, Tensor
+from mdgan_edge.messages import Feedback, Hello, Message, Task, TaskId, Tensor
 from nodes.jobs import Trained
 from sim.chance import draw, stream
 from sim.machine import Machine
 from sim.scenario.values import Byzantine, FeedbackLie
-from sim.swap_lies import lies_in_swaps
+from sim.swap_lies import lies_in_swaps, with_false_spares
 
 FLOOD = 5  # copies of each message
 WRONG_TASK = TaskId(1 << 40)  # never given
@@ -40,6 +40,8 @@ def lies(machine: Machine, message: Message, seed: int) -> list[Message | Garble
             | "give_nothing" as how
         ):
             return [*lies_in_swaps(machine, how, message)]
+        case "false_spares":
+            return [with_false_spares(message) if isinstance(message, Hello) else message]
         case how:
             return _lie(machine, behaviour, how, message, seed) if isinstance(message, Feedback) else [message]
 

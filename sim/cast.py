@@ -42,6 +42,7 @@ class MdGan:
             image_shape=world.bodies.image_shape,
             version=world.hub.disk.version,
             owners=tuple(world.owners.values()),
+            issued=world.issued,
             shelf=world.hub.disk.orphans.listed,
             norms=world.hub.disk.norms,
             keys=dict(world.register),

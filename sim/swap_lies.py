@@ -1,4 +1,4 @@
-"""What a lying node says in swaps instead of what its core decided; its core stays the production one.
+"""What a lying node says in swaps, and of spares, instead of what its core decided; its core stays the production one.
 
 Its parcels are of the right size and have the digest that it says, so that only looking at the numbers finds it out.
 Who copies no moments of Adam cannot lie about them: then such a parcel is only another discriminator.
@@ -14,9 +14,22 @@ import numpy as np
 from msgspec.structs import replace
 from numpy.typing import NDArray
 
-from mdgan_edge.bounds import HOP_MAX
+from mdgan_edge.bounds import HOP_MAX, ID_MAX, SPARES_MAX
 from mdgan_edge.digest import digest
-from mdgan_edge.messages import Accept, Copy, Feedback, Message, NodeId, Prepared, Propose, SwapId, Tensor
+from mdgan_edge.messages import (
+    Accept,
+    Copy,
+    DiscriminatorId,
+    Feedback,
+    HeldDiscriminator,
+    Hello,
+    Message,
+    NodeId,
+    Prepared,
+    Propose,
+    SwapId,
+    Tensor,
+)
 from sim.machine import Machine
 from sim.scenario.values import SwapLie
 
@@ -24,6 +37,10 @@ AGAIN = 3  # proposals beside every feedback
 GUESSED = 6  # swap ids of another node: those of its first swaps since it started first
 FURTHEST = HOP_MAX - 1  # the largest hop that the wire carries in a swap
 NO_DIGEST = "0" * 32
+INVENTED = (  # what it says to have beside what it has: no names, a name that is too long, and guessed ones
+    *map(DiscriminatorId, ("garbage", "../generator", f"d{'9' * (ID_MAX - 3)}-x", "d1-nobody", "d1000-n0")),
+    *(DiscriminatorId(f"d{number}-n{number - 1}") for number in range(1, 4)),
+)
 
 Row = NDArray[np.float32]
 
@@ -47,6 +64,15 @@ def lies_in_swaps(machine: Machine, how: SwapLie, said: Message) -> list[Message
             return [] if isinstance(said, Copy) else [said]
         case _:
             assert_never(how)
+
+
+def with_false_spares(said: Hello) -> Hello:
+    """It says that it has more spares than it has, each further travelled than any other copy."""
+    if said.discriminator is None:
+        return said
+    fitting = said.discriminator.architecture
+    more = (HeldDiscriminator(name, HOP_MAX, fitting, 1) for name in INVENTED)
+    return replace(said, spares=(*said.spares, *more)[:SPARES_MAX])
 
 
 def _guesses(said: Propose | Accept) -> list[Prepared]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from broker.core import HubCore
 from broker.jobs import Evaluate
-from broker.ownership import Owner
+from broker.ownership import Owner, Record
 from mdgan_edge.actors import (
     HUB,
     Admit,
@@ -100,6 +100,7 @@ class World:
         self.hub = Machine(HUB.node, stream(scenario.seed, "compute", HUB.node))
         self.hub.disk = bodies.hub_disk()
         self.owners: dict[NodeId, Owner] = {}  # what the hub has made durable
+        self.issued = 0
         self.last_core: Core | None = None  # of the hub that runs, or ran last, ...
         self.last_hub_core: HubCore | None = None  # ... if it is MD-GAN's
         self.meet = settings.training.swap != "off" or settings.training.newcomer == "copy"  # nodes call each other
@@ -360,8 +361,9 @@ class World:
             case Measure():
                 if self.recorder is not None:
                     self.recorder.measure(self.now, machine.name, effect)
-            case Persist(owners):
+            case Persist(Record(owners, issued)):
                 self.owners.update({owner.node: owner for owner in owners})  # whoever loses one gets another at once
+                self.issued = issued
             case Reconnect():
                 self.break_connection(machine)
                 if self.hub.process is None:

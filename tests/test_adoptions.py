@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from broker.adoptions import ADOPT_AGAIN_S, ADOPT_S, COPIES_FROM, GIVING_MAX
 from broker.core import HubCore
 from broker.jobs import Forget, Forgotten, Give, Given, Keep, Kept
-from broker.ownership import Owner
+from broker.ownership import Owner, Record
 from broker.report import run_report
 from broker.shelving import HAND_OVER_S, HAND_OVERS_MAX
 from broker.whereabouts import ORPHANS_MAX, Whereabouts
@@ -116,7 +116,7 @@ def test_a_copy_is_on_record_as_a_new_one_with_its_parent_before_the_node_is_tol
     effects = prepared(world, DAVE, told_to_adopt(world), ALICES)
     owner = Owner(DAVE, Incarnation(1), DiscriminatorId("d3-dave"), 0, ALICES)
     persist, commit = effects[:2]
-    assert persist == Persist((owner,))
+    assert persist == Persist(Record((owner,), issued=3))
     assert isinstance(commit, Send)
     assert commit.message == Commit(SwapId("+7/1"), owner.discriminator_id, 0)
     assert notes(effects) == ["newcomer_copied"]
@@ -289,9 +289,8 @@ def test_a_newcomer_gets_what_was_handed_over_from_the_hub_itself() -> None:
     given = Copy(adopt.swap_id, HUB.node, DAVE, ALICES, 0, FACTS.architecture, "digest", ROW)
     assert sent(world.handle(JobDone(give, Given(*give_facts(give), given))), Copy) == [(DAVE, given)]
     effects = prepared(world, DAVE, adopt, ALICES)
-    assert effects[0] == Persist(
-        (Owner(DAVE, Incarnation(1), ALICES, 1), Owner(ALICE, Incarnation(1), DiscriminatorId("d4-alice"), 0))
-    )
+    owners = (Owner(DAVE, Incarnation(1), ALICES, 1), Owner(ALICE, Incarnation(1), DiscriminatorId("d4-alice"), 0))
+    assert effects[0] == Persist(Record(owners, issued=4))
     assert jobs(effects, Forget) == [Forget((ALICES,))]
     assert notes(effects) == ["orphan_restored"]
 

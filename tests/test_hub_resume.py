@@ -36,7 +36,7 @@ def resumed(version: int, *owners: Owner, steps: int = 1000, nodes_min: int = 1)
 
 
 def persisted(effects: list[Effect]) -> list[Owner]:
-    return [owner for effect in effects if isinstance(effect, Persist) for owner in effect.record]
+    return [owner for effect in effects if isinstance(effect, Persist) for owner in effect.record.owners]
 
 
 def held(discriminator_id: str) -> HeldDiscriminator:

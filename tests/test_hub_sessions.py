@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from broker.greeting import node_terms
 from broker.jobs import MakeBatches
-from broker.ownership import Owner
+from broker.ownership import Owner, Record
 from mdgan_edge.actors import LOST_PART, Garbled, Header, Heard, Note, Peer, Persist, Run, Send, nanos
 from mdgan_edge.messages import (
     AssignedDiscriminator,
@@ -68,7 +68,7 @@ def test_the_first_hello_is_welcomed_and_the_first_node_starts_the_run() -> None
         "software": "test",
     }
     assert effects == [
-        Persist((Owner(ALICE, Incarnation(1), DiscriminatorId("d1-alice"), 0),)),
+        Persist(Record((Owner(ALICE, Incarnation(1), DiscriminatorId("d1-alice"), 0),), issued=1)),
         Send(Peer(ALICE), welcome, Header(FACTS.epoch, Session(1))),
         Note("joined", "new here", facts),
         Note("started", "1 node(s) are there"),

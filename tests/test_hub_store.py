@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from broker.cli import main
-from broker.ownership import Owner
+from broker.ownership import Owner, Record
 from broker.store import DATABASE, RUNS_REMEMBERED, HubStore
 from mdgan_edge.errors import ConfigurationError, DataError
 from mdgan_edge.messages import DiscriminatorId, Incarnation, NodeId
@@ -99,8 +100,8 @@ def test_a_known_key_under_another_name_is_refused(store: HubStore) -> None:
 
 @pytest.mark.parametrize(
     ("node", "key"),
-    [("Alice", KEY), ("", KEY), ("alice", "short"), ("alice", KEY[:-1] + " ")],
-    ids=["capital", "no name", "short key", "a space in the key"],
+    [("Alice", KEY), ("", KEY), ("hub", KEY), ("alice", "short"), ("alice", KEY[:-1] + " ")],
+    ids=["capital", "no name", "the hub's name", "short key", "a space in the key"],
 )
 def test_what_is_no_name_or_no_key_is_refused(store: HubStore, node: str, key: str) -> None:
     with pytest.raises(ConfigurationError):
@@ -144,20 +145,20 @@ def owner(node: NodeId, name: str, hop: int) -> Owner:
 
 def test_two_that_swap_are_remembered_at_once_though_no_discriminator_may_have_two_owners(store: HubStore) -> None:
     before = (owner(ALICE, "d1-alice", 0), owner(BOB, "d2-bob", 0), owner(CAROL, "d3-carol", 0))
-    store.remember("run-1", before)
+    store.remember("run-1", Record(before, 3))
     for first, second in ((0, 1), (1, 0)):
         swapped = (owner(ALICE, "d2-bob", first + 1), owner(BOB, "d1-alice", first + 1))
-        store.remember("run-1", (swapped[first], swapped[second]))
-        assert store.owners("run-1") == (*swapped, before[2])
+        store.remember("run-1", Record((swapped[first], swapped[second]), 3))
+        assert store.recall("run-1").owners == (*swapped, before[2])
 
 
 def test_of_two_that_swap_none_is_remembered_if_one_cannot_be(store: HubStore) -> None:
     before = (owner(ALICE, "d1-alice", 0), owner(BOB, "d2-bob", 0))
-    store.remember("run-1", before)
+    store.remember("run-1", Record(before, 3))
     torn = Owner(BOB, Incarnation(1), DiscriminatorId("d1-alice"), None)  # type: ignore[arg-type]
     with pytest.raises(DataError):
-        store.remember("run-1", (owner(ALICE, "d2-bob", 1), torn))
-    assert store.owners("run-1") == before
+        store.remember("run-1", Record((owner(ALICE, "d2-bob", 1), torn), 2))
+    assert store.recall("run-1").owners == before
 
 
 def test_owners_are_remembered_by_run_and_of_the_last_few_runs_only(store: HubStore) -> None:
@@ -165,13 +166,29 @@ def test_owners_are_remembered_by_run_and_of_the_last_few_runs_only(store: HubSt
         return (owner(ALICE, "d1-alice", hop),)
 
     for run in range(RUNS_REMEMBERED + 2):
-        store.remember(f"run-{run}", alices(run))
-    store.remember("run-1", alices(99))  # the one last written to
-    assert store.owners("run-0") == alices(0)
-    assert store.owners("new") == ()
-    known = [run for run in range(RUNS_REMEMBERED + 2) if store.owners(f"run-{run}")]
+        store.remember(f"run-{run}", Record(alices(run), 1))
+    store.remember("run-1", Record(alices(99), 1))  # the one last written to
+    assert store.recall("run-0").owners == alices(0)
+    assert store.recall("new").owners == ()
+    known = [run for run in range(RUNS_REMEMBERED + 2) if store.recall(f"run-{run}").owners]
     assert known == [1, *range(3, RUNS_REMEMBERED + 2)]
-    assert store.owners("run-1") == alices(99)
+    assert store.recall("run-1").owners == alices(99)
+
+
+def test_how_many_names_a_run_has_given_is_remembered_and_never_falls(store: HubStore) -> None:
+    assert store.recall("run-1").issued == 0
+    store.remember("run-1", Record((owner(ALICE, "d1-alice", 0),), 1))
+    store.remember("run-1", Record((), 5))
+    store.remember("run-1", Record((), 4))
+    assert store.recall("run-1") == Record((owner(ALICE, "d1-alice", 0),), 5)
+    assert store.recall("run-2").issued == 0
+
+
+def test_a_register_of_before_the_count_was_kept_opens(store: HubStore) -> None:
+    store.remember("run-1", Record((owner(ALICE, "d1-alice", 0),), 1))
+    with sqlite3.connect(store.folder / DATABASE) as db:
+        db.execute("DROP TABLE issued")
+    assert store.recall("run-1") == Record((owner(ALICE, "d1-alice", 0),), 0)
 
 
 def test_a_key_that_begins_with_a_dash_is_no_option(store: HubStore) -> None:
@@ -183,5 +200,5 @@ def test_a_key_that_begins_with_a_dash_is_no_option(store: HubStore) -> None:
 
 def test_a_number_that_the_database_cannot_hold_is_an_error_and_not_a_crash(store: HubStore) -> None:
     with pytest.raises(DataError, match="too large"):
-        store.remember("run-1", (Owner(NodeId("a"), Incarnation(2**63), DiscriminatorId("d1-a"), 0),))
-    assert store.owners("run-1") == ()
+        store.remember("run-1", Record((Owner(NodeId("a"), Incarnation(2**63), DiscriminatorId("d1-a"), 0),), 1))
+    assert store.recall("run-1").owners == ()

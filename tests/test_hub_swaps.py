@@ -8,7 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from broker.core import HubCore
-from broker.ownership import Owner
+from broker.ownership import Owner, Record
 from broker.swaps import COMMIT_AGAIN_S, SWAP_DEADLINE_S, VIEW_SIZE, VOID_REMEMBERED
 from mdgan_edge.actors import Effect, Header, Note, Persist, Send
 from mdgan_edge.messages import (
@@ -90,7 +90,7 @@ def test_once_both_are_prepared_the_owners_are_on_record_before_anybody_is_told(
     commits = [Send(world.member(node).peer, said, headers[node]) for node, said in ((ALICE, TO_ALICE), (BOB, TO_BOB))]
     facts = {"swap_id": SWAP, "version": 0, "nodes": [ALICE, BOB], "given": [A, B], "direct": False}
     note = Note("swap_committed", "both were prepared", facts)
-    assert world.say(BOB, BY_BOB) == [Persist(OWNERS), *commits, note]
+    assert world.say(BOB, BY_BOB) == [Persist(Record(OWNERS, issued=3)), *commits, note]
     assert owned(world, ALICE, BOB) == [(B, 1), (A, 1)]
 
 

@@ -64,6 +64,12 @@ def test_a_key_that_others_could_read_is_not_used(store: NodeStore, path: str, m
         store.keys()
 
 
+def test_no_node_is_called_as_the_hub_is(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="node name 'hub': so the hub is called; choose another name"):
+        NodeStore.create(tmp_path / "hub", "hub")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_folder_that_is_a_node_is_not_made_one_again(store: NodeStore) -> None:
     keys = store.keys()
     with pytest.raises(ConfigurationError, match="is a node already"):

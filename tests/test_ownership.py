@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from broker.ownership import Owner, Ownership
+from broker.ownership import LOST_MAX, Owner, Ownership, name_of, number_of
+from mdgan_edge.bounds import ID_MAX, NODE_ID_MAX
 from mdgan_edge.messages import AssignedDiscriminator, DiscriminatorId, HeldDiscriminator, Incarnation, NodeId
 from tests.hub_world import ALICE, BOB, CAROL
 
@@ -91,6 +92,68 @@ def test_owners_that_were_on_record_own_the_same_after_a_restart() -> None:
     after = Ownership("arch", owners)
     assert [after.owner(node) for node in (ALICE, BOB)] == owners
     assert after.assign(CAROL, Incarnation(1), None).discriminator_id == "d3-carol"
+
+
+def test_a_name_that_nobody_owns_any_more_is_not_given_again_after_a_restart() -> None:
+    before = begun()
+    before.assign(ALICE, Incarnation(2), None)  # d2-alice
+    before.assign(BOB, Incarnation(1), None)
+    before.assign(BOB, Incarnation(2), None)
+    before.adopt(BOB, (DiscriminatorId("d2-alice"), 1), None)  # what bob had is gone, and what alice gets is d5
+    owner = before.owner(BOB)
+    assert owner is not None
+    after = Ownership("arch", (owner,), before.record().issued)
+    assert after.new_id(CAROL) == "d6-carol"
+
+
+def test_a_register_of_before_the_count_was_kept_is_counted_by_its_owners() -> None:
+    owner = Owner(ALICE, Incarnation(1), DiscriminatorId("d7-alice"), 3)
+    assert Ownership("arch", (owner,)).new_id(BOB) == "d8-bob"
+
+
+NO_NAMES = [
+    "",
+    "garbage",
+    "../generator",
+    "d0-ann",
+    "d01-ann",
+    "d1",
+    "d1-",
+    "d1-Ann",
+    "d-n0",
+    "d1-a/b",
+    "d1-ann\n",
+    "dⅧ-x",
+]
+
+
+@pytest.mark.parametrize("name", [*NO_NAMES, "d" + "9" * 16 + "-ann", f"d1-{'a' * 33}"])
+def test_an_owner_of_what_no_hub_gave_a_name_owns_nothing(name: str) -> None:
+    assert number_of(DiscriminatorId(name)) is None
+    ownership = Ownership("arch", (Owner(ALICE, Incarnation(1), DiscriminatorId(name), 0),))
+    assert ownership.owned(ALICE) is None
+    assert not ownership.has_issued(DiscriminatorId(name))
+    assert ownership.assign(ALICE, Incarnation(1), None) == FIRST
+
+
+@given(st.integers(1, 10**15 - 1), st.from_regex(r"[a-z0-9][a-z0-9-]{0,31}", fullmatch=True))
+def test_every_name_that_is_given_fits_the_wire_and_is_known_again(number: int, node: str) -> None:
+    name = name_of(number, NodeId(node))
+    assert len(name) <= ID_MAX
+    assert number_of(name) == number
+
+
+def test_only_what_was_lost_last_is_remembered() -> None:
+    assert len(name_of(10**15 - 1, NodeId("a" * NODE_ID_MAX))) <= ID_MAX
+    ownership = begun()
+    for start in range(2, LOST_MAX + 3):
+        ownership.adopt(ALICE, (ownership.new_id(ALICE), 1), None)
+        lost = ownership.owned(ALICE)
+        ownership.assign(ALICE, Incarnation(start), None)
+        assert lost is not None
+        assert ownership.hop_of(lost[0]) == 1
+    assert ownership.hop_of(DiscriminatorId("d2-alice")) is None
+    assert ownership.hop_of(DiscriminatorId("d4-alice")) == 1
 
 
 SWAPS = st.lists(st.permutations([ALICE, BOB, CAROL]), max_size=20)

@@ -86,6 +86,16 @@ def test_what_was_changed_on_disk_is_not_given(tmp_path: Path) -> None:
     assert hub.do(GIVE) == Given(GIVE.swap_id, BOB, ANNS.discriminator_id, None)
 
 
+def test_what_is_called_otherwise_than_a_hub_calls_them_is_no_file(tmp_path: Path) -> None:
+    (tmp_path / "generator.safetensors").write_bytes(b"the run's")
+    hub, name = trainer(tmp_path / "orphans"), DiscriminatorId("../generator")
+    kept = hub.do(Keep(replace(ANNS, discriminator_id=name), "run-1"))
+    assert kept == Kept(ANNS.swap_id, "'../generator' is no name that the hub gives")
+    assert hub.do(replace(GIVE, discriminator_id=name)) == Given(GIVE.swap_id, BOB, name, None)
+    assert hub.do(Forget((name,))) == Forgotten()
+    assert (tmp_path / "generator.safetensors").read_bytes() == b"the run's"
+
+
 def test_if_the_disk_is_full_the_hub_goes_on(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no folder can be made here")
     kept = trainer(tmp_path / "file" / "orphans").do(Keep(ANNS, "run-1"))

@@ -184,7 +184,7 @@ class Checks:
             if isinstance(effect, Send):
                 self._sent(world, effect)
             elif isinstance(effect, Persist):
-                self._found(world, self._swaps.recorded(self._ledger, effect.record))
+                self._found(world, self._swaps.recorded(self._ledger, effect.record.owners))
             elif isinstance(effect, Run):
                 if isinstance(effect.job, Step):
                     self._step(world, effect.job)

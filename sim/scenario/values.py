@@ -172,11 +172,12 @@ FeedbackLie = Literal[
 SwapLie = Literal[
     "bad_steps", "bad_moments", "bad_digest", "huge_hop", "false_prepared", "propose_again", "give_nothing"
 ]
-Behaviour = Literal[FeedbackLie, SwapLie]
+GreetingLie = Literal["false_spares"]  # not drawn by `everything`
+Behaviour = Literal[FeedbackLie, SwapLie, GreetingLie]
 
 
 class Byzantine(_Fault, frozen=True, tag="byzantine", kw_only=True):
-    """Nodes that lie. `chance`: of each feedback, or of each message in a swap."""
+    """Nodes that lie. `chance`: of each feedback, of each message in a swap, or of each HELLO."""
 
     how: Behaviour
     factor: Factor = 100.0  # of noise and scale
