@@ -30,6 +30,23 @@ def what_nodes_once_said_to_have_counts_for_ever() -> Any:
     return broken(Shelving, "_is_safe", always(True))
 
 
+@caught_by("handed_over")
+def a_backup_excuses_and_goes_with_the_last_that_has_it() -> Any:
+    def own_only(_: Any) -> Any:
+        def lost_with(self: Shelving, node: NodeId, tried: Any) -> Any:
+            mine = self._ownership.owned(node)
+            return iter([mine] if mine and mine[0] not in tried and not self._is_safe(mine[0]) else [])
+
+        return lost_with
+
+    return broken(Shelving, "_lost_with", own_only)
+
+
+@caught_by("handed_over")
+def orphans_go_with_the_last_that_has_them() -> Any:
+    return broken(Shelving, "_is_orphan", always(False))
+
+
 @caught_by("one_owner")
 def a_copy_has_the_name_of_its_parent() -> Any:
     def nameless(true: Any) -> Any:
