@@ -1,4 +1,6 @@
-"""Broken adoptions and hand-overs, one defect each. To be played where nodes come and go."""
+"""Broken adoptions and hand-overs, one defect each. To be played where nodes come and go.
+
+Those without an invariant are rarely seen in `everything`: tests/test_mass_leaving.py."""
 
 from __future__ import annotations
 
@@ -25,12 +27,10 @@ def who_leaves_is_let_go_at_once() -> Any:
     return broken(Shelving, "bye", hasty)
 
 
-@caught_by("handed_over")
 def what_nodes_once_said_to_have_counts_for_ever() -> Any:
     return broken(Shelving, "_is_safe", always(True))
 
 
-@caught_by("handed_over")
 def a_backup_excuses_and_goes_with_the_last_that_has_it() -> Any:
     def own_only(_: Any) -> Any:
         def lost_with(self: Shelving, node: NodeId, tried: Any) -> Any:
@@ -42,7 +42,6 @@ def a_backup_excuses_and_goes_with_the_last_that_has_it() -> Any:
     return broken(Shelving, "_lost_with", own_only)
 
 
-@caught_by("handed_over")
 def orphans_go_with_the_last_that_has_them() -> Any:
     return broken(Shelving, "_is_orphan", always(False))
 
