@@ -109,20 +109,21 @@ class Shelving:
         one = self._open.get(member.node)
         if one is None:
             return None
+        fetched = one.asked and not one.keeping
         match message:
             case Bye():
-                return [self._fetch(one)] if one.asked and not one.keeping else []
+                return [self._fetch(one)] if fetched else []
             case Accept():
                 return []
-            case Copy() if message.swap_id == one.swap_id and not one.keeping:
+            case Copy() if message.swap_id == one.swap_id and fetched:
                 if (message.discriminator_id, message.hop) != (one.wanted, one.hop):
                     return self._failed(one, "it gave another")
                 one.keeping, self._under_way[one.swap_id] = True, one
                 return [Run(Keep(message, self._run_id))]
-            case Decline() if message.swap_id == one.swap_id and not one.keeping:
+            case Decline() if message.swap_id == one.swap_id and fetched:
                 return self._failed(one, f"it has none to give: {message.reason}")
             case Copy() | Decline():
-                return []  # it came twice
+                return []  # it came twice, or unasked
             case _:
                 return None
 
@@ -167,7 +168,7 @@ class Shelving:
 
     def forget(self, discriminator_id: DiscriminatorId | None) -> list[Effect]:
         """It has an owner again, or is no good: take it from the shelf, if it is there or on its way."""
-        for one in self._under_way.values():
+        for one in (*self._open.values(), *self._under_way.values()):
             one.needless |= one.wanted == discriminator_id
         if discriminator_id is None or not self.whereabouts.unshelve(discriminator_id):
             return []

@@ -108,6 +108,25 @@ def test_when_time_is_over_all_that_goes_with_the_node_is_named() -> None:
     ]
 
 
+def test_an_orphan_whose_owner_is_back_meanwhile_is_not_kept() -> None:
+    world = dead_partner()
+    ((_, own),) = sent(world.say(ALICE, Bye("stopped")), Fetch)
+    ((_, orphan),) = sent(kept(world, ALICE, own, BOBS, 1), Fetch)
+    world.say(BOB, hello(2, HeldDiscriminator(ALICES, 1, FACTS.architecture, 5)))
+    effects = kept(world, ALICE, orphan, ALICES, 0)
+    assert (jobs(effects, Forget), sent(effects, ByeAck)) == ([Forget((ALICES,))], [(ALICE, ByeAck())])
+
+
+def test_a_copy_that_nobody_has_asked_for_yet_is_not_taken() -> None:
+    world = training_world(*EIGHT)
+    for node in EIGHT[:HAND_OVERS_MAX]:
+        world.say(node, Bye("stopped"))
+    last = EIGHT[HAND_OVERS_MAX]
+    world.say(last, Bye("stopped"))
+    guessed = Fetch(SwapId(f"=7/{HAND_OVERS_MAX + 1}"), HUB.node, last)
+    assert world.say(last, copy(guessed, last, world.welcomes[last].discriminator.discriminator_id)) == []
+
+
 @pytest.mark.parametrize("sure", [True, False])
 def test_an_orphan_of_which_somebody_there_surely_has_a_copy_is_not_asked_for(sure: bool) -> None:
     world = dead_partner()
