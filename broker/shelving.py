@@ -1,11 +1,13 @@
-"""The hub's shelf: discriminators of nodes that have left, taken over before BYE_ACK if nobody else has a copy. Pure.
+"""The hub's shelf: discriminators that nodes hand over when they leave, before BYE_ACK. Pure.
 
-A hand-over's life: BYE → it waits for its turn → FETCH → COPY → on disk → BYE_ACK; or HAND_OVER_S is over, and the node
-goes by itself. What it leaves behind is in its own state folder, as ever.
+A node that leaves gives what it owns, then one by one the orphans of which nobody else surely has a copy. The life of
+each: it waits for its turn → FETCH → COPY → on disk. After the last BYE_ACK; or HAND_OVER_S is over, and the node goes
+by itself. What it leaves behind is in its own state folder, as ever.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from broker.greeting import RunFacts
@@ -18,21 +20,23 @@ from mdgan_edge.actors import HUB, Effect, Nanos, Note, Run, Send, nanos
 from mdgan_edge.messages import Accept, Bye, ByeAck, Copy, Decline, DiscriminatorId, Fetch, Message, NodeId, SwapId
 
 HAND_OVER_S = 12.0  # how long a node that leaves is waited for; nodes wait as long
-HAND_OVERS_MAX = 4  # at once: each may be megabytes
+HAND_OVERS_MAX = 4  # at once, until they are on disk: each may be megabytes
 MARK = "="  # what a hand-over's id begins with: no node's name does
 
 
 @dataclass(slots=True)
 class HandOver:
-    """What a node that has said BYE owns."""
+    """What a node that has said BYE is to give now."""
 
     member: Member
+    until: Nanos
     swap_id: SwapId
     wanted: DiscriminatorId
     hop: int
-    until: Nanos
+    tried: frozenset[DiscriminatorId]  # this one, and those before it
     asked: bool = False
-    keeping: bool = False  # the trainer has it
+    keeping: bool = False  # the trainer has it, whatever becomes of the node
+    needless: bool = False  # it has an owner again
 
 
 class Shelving:
@@ -52,25 +56,44 @@ class Shelving:
     # --- leaving --------------------------------------------------------------------------------------------------
 
     def bye(self, member: Member, training: bool, now: Nanos) -> list[Effect]:
-        """A node leaves: BYE_ACK, or first what it owns, if the run goes on and nobody else has that."""
-        mine = self._ownership.owned(member.node)
-        if not self._wanted or not training or mine is None or self._is_safe(mine[0], member.node):
+        """A node leaves: BYE_ACK, or first what it is to give, if the run goes on."""
+        if not self._wanted or not training:
             return [_send(member, ByeAck())]
-        self._count += 1
-        swap_id = SwapId(f"{MARK}{self._epoch}/{self._count}")
-        self._open[member.node] = HandOver(member, swap_id, *mine, Nanos(now + nanos(HAND_OVER_S)))
-        return self._ask_next()
+        return self._go_on(member, frozenset(), Nanos(now + nanos(HAND_OVER_S)))
 
-    def _is_safe(self, discriminator_id: DiscriminatorId, but: NodeId) -> bool:
+    def _go_on(self, member: Member, tried: frozenset[DiscriminatorId], until: Nanos) -> list[Effect]:
+        """It is to give the next, or may go."""
+        for wanted, hop in self._lost_with(member.node, tried):
+            self._count += 1
+            swap_id = SwapId(f"{MARK}{self._epoch}/{self._count}")
+            self._open[member.node] = HandOver(member, until, swap_id, wanted, hop, tried | {wanted})
+            return self._ask_next()
+        self._open.pop(member.node, None)
+        return [_send(member, ByeAck()), *self._ask_next()]
+
+    def _lost_with(self, node: NodeId, tried: frozenset[DiscriminatorId]) -> Iterator[tuple[DiscriminatorId, int]]:
+        """What it owns, as it is now: a backup is older. Then orphans of which it has the last copy."""
+        mine = self._ownership.owned(node)
+        if mine is not None and mine[0] not in tried:
+            yield mine
+        for spare in self.whereabouts.spares(node):
+            if spare not in tried and self._is_orphan(spare) and not self._is_safe(spare):
+                yield spare, self.whereabouts.holders(spare)[node]
+
+    def _is_orphan(self, discriminator_id: DiscriminatorId) -> bool:
+        owner = self._ownership.owner_of(discriminator_id)
+        return owner is not None and not self._is_there(owner)
+
+    def _is_safe(self, discriminator_id: DiscriminatorId) -> bool:
         holders = self.whereabouts.holders(discriminator_id)
-        return any(node == HUB.node or (node != but and self._has_it(node)) for node in holders)
+        return any(node == HUB.node or (self._is_there(node) and self.whereabouts.is_sure(node)) for node in holders)
 
-    def _has_it(self, node: NodeId) -> bool:
+    def _is_there(self, node: NodeId) -> bool:
         member = self._members.get(node)
-        return member is not None and member.present and self.whereabouts.is_sure(node)
+        return member is not None and member.present
 
     def _ask_next(self) -> list[Effect]:
-        busy = sum(one.asked for one in self._open.values())
+        busy = len(self._under_way) + sum(one.asked and not one.keeping for one in self._open.values())
         effects: list[Effect] = []
         for one in self._open.values():
             if busy < HAND_OVERS_MAX and not one.asked:
@@ -86,43 +109,45 @@ class Shelving:
         one = self._open.get(member.node)
         if one is None:
             return None
+        fetched = one.asked and not one.keeping
         match message:
             case Bye():
-                return [self._fetch(one)] if one.asked and not one.keeping else []
+                return [self._fetch(one)] if fetched else []
             case Accept():
                 return []
-            case Copy() if message.swap_id == one.swap_id and not one.keeping:
+            case Copy() if message.swap_id == one.swap_id and fetched:
                 if (message.discriminator_id, message.hop) != (one.wanted, one.hop):
                     return self._failed(one, "it gave another")
                 one.keeping, self._under_way[one.swap_id] = True, one
                 return [Run(Keep(message, self._run_id))]
-            case Decline() if message.swap_id == one.swap_id and not one.keeping:
+            case Decline() if message.swap_id == one.swap_id and fetched:
                 return self._failed(one, f"it has none to give: {message.reason}")
             case Copy() | Decline():
-                return []  # it came twice
+                return []  # it came twice, or unasked
             case _:
                 return None
 
     def kept(self, kept: Kept) -> list[Effect]:
         """The trainer has put one onto the shelf, or could not."""
         one = self._under_way.pop(kept.swap_id)
-        back = self._open.get(one.member.node) is not one
-        if kept.trouble is not None:
-            return [] if back else self._failed(one, kept.trouble)
+        if one.needless:
+            effects = self._forget(one.wanted)
+        elif kept.trouble is not None:
+            effects = [_lost(one.member, one.wanted, kept.trouble)]
+        else:
+            effects = self._shelved(one)
+        waits = self._open.get(one.member.node) is one  # else it is back
+        return effects + (self._go_on(one.member, one.tried, one.until) if waits else self._ask_next())
+
+    def _shelved(self, one: HandOver) -> list[Effect]:
         out = self.whereabouts.shelve(one.wanted, one.hop)
-        forgotten = [] if out is None else self._forget(out)
-        if back:
-            return [*forgotten, *self.forget(one.wanted)]
-        del self._open[one.member.node]
         self.handed_over += 1
         facts = {"node": one.member.node, "discriminator": one.wanted, "hop": one.hop}
-        note = Note("handed_over", "nobody else has a copy", facts)
-        return [*forgotten, note, _send(one.member, ByeAck()), *self._ask_next()]
+        return [*([] if out is None else self._forget(out)), Note("handed_over", "its node leaves", facts)]
 
     def _failed(self, one: HandOver, why: str) -> list[Effect]:
         """It may go all the same: what it owns is in its own folder."""
-        del self._open[one.member.node]
-        return [_lost(one, why), _send(one.member, ByeAck()), *self._ask_next()]
+        return [_lost(one.member, one.wanted, why), *self._go_on(one.member, one.tried, one.until)]
 
     def back(self, node: NodeId, owned: DiscriminatorId, holds: bool) -> list[Effect]:
         """The node says HELLO; if it `holds` what it owns, a copy on the shelf would only grow old."""
@@ -132,14 +157,19 @@ class Shelving:
     def sweep(self, now: Nanos) -> list[Effect]:
         """Nobody is waited for any longer than it waits itself; what has come is kept all the same."""
         late = [one for one in self._open.values() if now >= one.until and not one.keeping]
+        effects: list[Effect] = []
         for one in late:
             del self._open[one.member.node]
-        return [*(_lost(one, "out of time") for one in late), *(self._ask_next() if late else [])]
+            others = (wanted for wanted, _ in self._lost_with(one.member.node, one.tried))
+            effects += (_lost(one.member, wanted, "out of time") for wanted in (one.wanted, *others))
+        return [*effects, *(self._ask_next() if late else [])]
 
     # --- forgetting -----------------------------------------------------------------------------------------------
 
     def forget(self, discriminator_id: DiscriminatorId | None) -> list[Effect]:
-        """It has an owner again, or is no good: take it from the shelf, if it is there."""
+        """It has an owner again, or is no good: take it from the shelf, if it is there or on its way."""
+        for one in (*self._open.values(), *self._under_way.values()):
+            one.needless |= one.wanted == discriminator_id
         if discriminator_id is None or not self.whereabouts.unshelve(discriminator_id):
             return []
         return self._forget(discriminator_id)
@@ -154,7 +184,8 @@ class Shelving:
         return self._forget_next()
 
     def _forget_next(self) -> list[Effect]:
-        gone = tuple(one for one in self._to_forget if one not in self.whereabouts.shelf)
+        coming = {one.wanted for one in self._under_way.values()}
+        gone = tuple(one for one in self._to_forget if one not in coming and one not in self.whereabouts.shelf)
         self._to_forget = [] if not self._forgetting else self._to_forget
         if self._forgetting or not gone:
             return []
@@ -162,8 +193,8 @@ class Shelving:
         return [Run(Forget(gone))]
 
 
-def _lost(one: HandOver, why: str) -> Note:
-    facts = {"node": one.member.node, "discriminator": one.wanted}
+def _lost(member: Member, wanted: DiscriminatorId, why: str) -> Note:
+    facts = {"node": member.node, "discriminator": wanted}
     return Note("not_handed_over", why, facts, "warning")
 
 

@@ -39,6 +39,10 @@ class Whereabouts:
         """Who has a copy, and its hop."""
         return self._holders.get(discriminator_id, {})
 
+    def spares(self, node: NodeId) -> tuple[DiscriminatorId, ...]:
+        """What a node has beside what it holds."""
+        return self._of.get(node, ())
+
     def is_sure(self, node: NodeId) -> bool:
         """Whether a node surely has what it is said to have: a backup stays until the next swap that is on record."""
         return node in self._sure

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-import pytest
 from msgspec.structs import replace
 
 from broker.adoptions import ADOPT_AGAIN_S, ADOPT_S, COPIES_FROM, GIVING_MAX
@@ -13,7 +12,6 @@ from broker.core import HubCore
 from broker.jobs import Forget, Forgotten, Give, Given, Keep, Kept
 from broker.ownership import Owner, Record
 from broker.report import run_report
-from broker.shelving import HAND_OVER_S, HAND_OVERS_MAX
 from broker.whereabouts import ORPHANS_MAX, Whereabouts
 from mdgan_edge.actors import HUB, Effect, JobDone, Note, Persist, Run, Send
 from mdgan_edge.messages import (
@@ -21,7 +19,6 @@ from mdgan_edge.messages import (
     Accept,
     Adopt,
     Bye,
-    ByeAck,
     Commit,
     Copy,
     Decline,
@@ -85,10 +82,24 @@ def hand_over(world: HubWorld, node: NodeId) -> tuple[HubWorld, list[Effect]]:
     """The node leaves and gives what it owns."""
     ((_, fetch),) = sent(world.say(node, Bye("stopped")), Fetch)
     name = world.welcomes[node].discriminator
-    given = world.say(node, copy(fetch, node, name.discriminator_id, name.hop))
-    (keep,) = jobs(given, Keep)
+    return world, kept(world, node, fetch, name.discriminator_id, name.hop)
+
+
+def kept(world: HubWorld, node: NodeId, fetch: Fetch, name: DiscriminatorId, hop: int) -> list[Effect]:
+    """The node gives it, and it is put onto the shelf."""
+    return put(world, keeping(world, node, fetch, name, hop))
+
+
+def keeping(world: HubWorld, node: NodeId, fetch: Fetch, name: DiscriminatorId, hop: int = 0) -> Keep:
+    """The node gives it, and the trainer has not put it onto the shelf yet."""
+    (keep,) = jobs(world.say(node, copy(fetch, node, name, hop)), Keep)
     world.jobs.clear()
-    return world, world.handle(JobDone(keep, Kept(fetch.swap_id, None)))
+    assert isinstance(keep, Keep)
+    return keep
+
+
+def put(world: HubWorld, keep: Keep) -> list[Effect]:
+    return world.handle(JobDone(keep, Kept(keep.copy.swap_id, None)))
 
 
 # --- a copy of a live node's ------------------------------------------------------------------------------------------
@@ -197,83 +208,6 @@ def test_what_a_node_was_given_in_a_swap_meanwhile_is_not_replaced() -> None:
     said = Prepared(adopt.swap_id, ALICE, *held, ALICES, 0)
     assert sent(world.say(DAVE, said), Commit) == []
     assert world.core.ownership.owned(DAVE) == held
-
-
-# --- leaving ----------------------------------------------------------------------------------------------------------
-
-
-def test_a_node_that_leaves_is_let_go_when_what_it_owns_is_on_disk() -> None:
-    world = training_world(ALICE, BOB)
-    bye = world.say(ALICE, Bye("stopped"))
-    fetch = Fetch(SwapId("=7/1"), HUB.node, ALICE, ALICES)
-    assert (sent(bye, Fetch), sent(bye, ByeAck)) == ([(ALICE, fetch)], [])
-    assert world.say(ALICE, Accept(fetch.swap_id, ALICE, HUB.node, ALICES, 0)) == []
-    given = copy(fetch, ALICE, ALICES)
-    assert world.say(ALICE, given) == [Run(Keep(given, FACTS.run_id))]
-    assert world.say(ALICE, given) == []  # it came twice
-    effects = world.handle(JobDone(Keep(given, FACTS.run_id), Kept(fetch.swap_id, None)))
-    assert (notes(effects), sent(effects, ByeAck)) == (["handed_over"], [(ALICE, ByeAck())])
-    assert run_report(world.core)["swaps"]["handed_over"] == 1
-
-
-def test_bye_said_twice_is_not_acknowledged_before_that() -> None:
-    world = training_world(ALICE, BOB)
-    first, second = (world.say(ALICE, Bye("stopped")) for _ in range(2))
-    assert sent(first, Fetch) == sent(second, Fetch)
-    assert sent(second, ByeAck) == []
-
-
-def test_nothing_is_taken_over_if_a_partner_has_a_backup() -> None:
-    world = training_world(ALICE, BOB, CAROL)
-    swap = SwapId("alice/1/1")
-    world.say(ALICE, Prepared(swap, BOB, ALICES, 0, BOBS, 0))
-    world.say(BOB, Prepared(swap, ALICE, BOBS, 0, ALICES, 0))
-    assert sent(world.say(BOB, Bye("stopped")), ByeAck) == [(BOB, ByeAck())]
-
-
-def test_what_a_node_only_said_to_have_in_hello_may_be_gone_and_does_not_count() -> None:
-    world = training_world(ALICE, BOB)
-    spare = HeldDiscriminator(ALICES, 0, FACTS.architecture, 5)
-    world.say(BOB, replace(hello(1, world.held(BOB)), spares=(spare,)))
-    assert len(sent(world.say(ALICE, Bye("stopped")), Fetch)) == 1
-
-
-@pytest.mark.parametrize("said", ["another", "declined", "not kept"])
-def test_a_node_that_cannot_give_goes_all_the_same(said: str) -> None:
-    world = training_world(ALICE, BOB)
-    ((_, fetch),) = sent(world.say(ALICE, Bye("stopped")), Fetch)
-    if said == "another":
-        effects = world.say(ALICE, copy(fetch, ALICE, BOBS))
-    elif said == "declined":
-        effects = world.say(ALICE, Decline(fetch.swap_id, ALICE, HUB.node, "busy"))
-    else:
-        (keep,) = jobs(world.say(ALICE, copy(fetch, ALICE, ALICES)), Keep)
-        effects = world.handle(JobDone(keep, Kept(fetch.swap_id, "the disk is full")))
-    assert (notes(effects), sent(effects, ByeAck)) == (["not_handed_over"], [(ALICE, ByeAck())])
-
-
-def test_a_node_that_says_nothing_more_is_forgotten_in_time() -> None:
-    world = training_world(ALICE, BOB)
-    world.say(ALICE, Bye("stopped"))
-    assert notes(world.pass_time(HAND_OVER_S + 0.5, pinging=[BOB])) == ["not_handed_over"]
-    assert sent(world.say(ALICE, Bye("stopped")), ByeAck) == [(ALICE, ByeAck())]
-
-
-def test_only_some_hand_over_at_once_and_each_in_its_turn() -> None:
-    world = training_world(*EIGHT)
-    asked = [sent(world.say(node, Bye("stopped")), Fetch) for node in EIGHT[:6]]
-    assert [len(one) for one in asked] == [1] * HAND_OVERS_MAX + [0, 0]
-    ((first, fetch),) = asked[0]
-    assert [node for node, _ in sent(world.say(first, Decline(fetch.swap_id, first, HUB.node, "gone")), Fetch)] == [
-        EIGHT[HAND_OVERS_MAX]
-    ]
-
-
-def test_at_the_end_of_a_run_nothing_is_taken_over() -> None:
-    world = training_world(ALICE, steps=1, quorum=1, warm_up_tasks=0)
-    world.answer(ALICE)
-    world.work_all()
-    assert sent(world.say(ALICE, Bye("stopped")), ByeAck) == [(ALICE, ByeAck())]
 
 
 # --- orphans ----------------------------------------------------------------------------------------------------------

@@ -54,12 +54,12 @@ class Census:
 
     def let_go(self, world: World, ledger: Ledger, node: NodeId) -> Iterator[Found]:
         """The hub says BYE_ACK to a node that leaves in mid-run; a machine that is lost it knows of only in a while."""
-        name = ledger.assigned[node][0]
-        lives = (one for one in world.machines.values() if not one.gone or ledger.is_there(one.name))
-        others = (one for one in lives if one.name != node)
-        on_the_shelf = any(one.discriminator_id == name for one in world.hub.disk.orphans.listed)
-        if not on_the_shelf and not any(name in names_in(machine) for machine in others):
-            yield "handed_over", node, f"it leaves with {name}, of which nobody else has a copy"
+        mine = {ledger.assigned[node][0]} | (ledger.spares[node] & names_in(world.machines[node]))
+        shelf = {one.discriminator_id for one in world.hub.disk.orphans.listed}
+        for name in sorted(mine - shelf - ledger.not_taken.get(node, set())):
+            there = (one for one in world.machines.values() if ledger.is_there(one.name))
+            if ledger.has_lost_its_owner(name) and not any(name in names_in(machine) for machine in there):
+                yield "handed_over", node, f"it leaves with {name}, of which nobody who is there has a copy"
 
     def look(self, machine: Machine, ledger: Ledger) -> Iterator[Found]:
         """Once a second, at a healthy node: what it owns and once had, it still has."""

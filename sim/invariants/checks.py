@@ -51,7 +51,6 @@ if TYPE_CHECKING:
     from sim.machine import Machine
     from sim.world import World
 
-NOT_TAKEN = "not_handed_over"  # the hub's reason why it went without
 FORGET_AFTER = 100  # versions beyond staleness_max
 
 
@@ -193,8 +192,7 @@ class Checks:
             elif isinstance(effect, Note):
                 sometimes.of_hub_note(effect, self.sometimes)
                 self._liveness.noted(world, effect)
-                if effect.what == "member" and effect.facts["state"] in ("dead", "left", "revoked"):
-                    self._ledger.gone[effect.facts["node"]] = effect.facts["state"]
+                self._ledger.noted(effect)
                 if effect.what in ("member", "quarantined"):
                     self._found(world, self._credit.noted(effect))
             elif isinstance(effect, Finish):
@@ -204,15 +202,14 @@ class Checks:
         self._look_at_queues(world)
 
     def _look_at_leavers(self, world: World, effects: list[Effect]) -> None:
-        """BYE_ACK to a member that leaves in the middle of a run, and of whose discriminator nothing else is said."""
+        """BYE_ACK to a member that leaves in the middle of a run."""
         core = world.hub_core
         if core is None or core.phase is not Phase.TRAINING or self._training.newcomer == "fresh":
             return
-        said = {effect.facts["node"] for effect in effects if isinstance(effect, Note) and effect.what == NOT_TAKEN}
         for effect in effects:
             if isinstance(effect, Send) and isinstance(effect.message, ByeAck):
                 node = effect.to.node
-                if self._ledger.gone.get(node) == "left" and node not in said:
+                if self._ledger.gone.get(node) == "left":
                     self._seen.add("let go")
                     self._found(world, self._census.let_go(world, self._ledger, node))
 

@@ -6,8 +6,12 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from mdgan_edge.actors import Note
 from mdgan_edge.messages import Feedback, Incarnation, NodeId, Session, TaskId, Version
 from sim.invariants.norms import Norms
+
+GONE = ("dead", "left", "revoked")
+NOT_TAKEN = "not_handed_over"  # the hub's reason why a node went without
 
 
 class Given(msgspec.Struct, frozen=True, gc=False):
@@ -34,6 +38,8 @@ class Ledger:
     labels: dict[NodeId, tuple[int, ...] | None] = field(default_factory=dict)  # by the HELLO before that
     owners: dict[str, NodeId] = field(default_factory=dict)
     assigned: dict[NodeId, tuple[str, int]] = field(default_factory=dict)  # by the last WELCOME: discriminator, hop
+    spares: dict[NodeId, set[str]] = field(default_factory=dict)  # what it has beside that, as it said or by a swap
+    not_taken: dict[NodeId, set[str]] = field(default_factory=dict)  # what the hub says it did without when that left
     left: set[NodeId] = field(default_factory=set)
     gone: dict[NodeId, str] = field(default_factory=dict)  # whom the hub has written off, and as what
     rejoined: int = 0  # how often a node was welcomed again without having been started again
@@ -52,6 +58,18 @@ class Ledger:
         self.version = version
         self.owners, self.incarnations, self.assigned = hub.owners, hub.incarnations, hub.assigned
         self.rejoined, self.labels_seen = hub.rejoined, hub.labels_seen
+
+    def noted(self, note: Note) -> None:
+        """A line of the hub's journal."""
+        if note.what == "member" and note.facts["state"] in GONE:
+            self.gone[note.facts["node"]] = note.facts["state"]
+        elif note.what == NOT_TAKEN:
+            self.not_taken.setdefault(note.facts["node"], set()).add(note.facts["discriminator"])
+
+    def has_lost_its_owner(self, discriminator: str) -> bool:
+        """Whether it is on record as that of a node which is not there."""
+        owner = self.owners.get(discriminator)
+        return owner is not None and self.assigned[owner][0] == discriminator and not self.is_there(owner)
 
     def is_there(self, node: NodeId) -> bool:
         """Whether it was welcomed by this hub, and is not gone."""

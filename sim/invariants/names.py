@@ -16,7 +16,7 @@ INVARIANTS: Mapping[str, str] = {
     "swap_decided_once": "COMMIT comes after both were PREPARED, and what was decided once stays so",
     "no_swap_in_doubt": "after the heal no running node waits longer for a decision than the hub's deadline",
     "discriminator_not_lost": "what a node is said to own it has, in its process or on its disk, as long as these last",
-    "handed_over": "who leaves is let go only when others the hub knows of, or its disk, have its discriminator",
+    "handed_over": "of what a leaver owns, and of orphans it has, a copy is left at the hub or at who is there",
     "one_discriminator_each": "after the heal every member holds the discriminator that the hub says it owns",
     "discriminator_kept": "a node that says HELLO with the discriminator it owns keeps it, also over a hub restart",
     "queues_bounded": "the buffer, a node's tasks in hand and the jobs that wait stay within their named bounds",

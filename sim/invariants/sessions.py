@@ -46,6 +46,9 @@ def _welcomed(
     ledger.incarnations[node], ledger.labels[node] = hello.incarnation, hello.labels
     ledger.left.discard(node)
     ledger.gone.pop(node, None)
+    ledger.not_taken.pop(node, None)
+    spares = hello.spares if hello.run_id == facts.run_id else ()
+    ledger.spares[node] = {spare.discriminator_id for spare in spares}
     yield from _kept(ledger, facts, node, hello, assigned)
     ledger.assigned[node] = (assigned.discriminator_id, assigned.hop)
     owner = ledger.owners.setdefault(assigned.discriminator_id, node)

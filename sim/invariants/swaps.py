@@ -86,6 +86,8 @@ class SwapBook:
             elif before not in nodes:
                 yield "one_owner", owner.node, f"{owner.discriminator_id} is {before}'s"
         for owner in owners:
+            if crossed:
+                ledger.spares[owner.node] = {ledger.assigned[owner.node][0]}
             ledger.owners[owner.discriminator_id] = owner.node
             ledger.assigned[owner.node] = (owner.discriminator_id, owner.hop)
 

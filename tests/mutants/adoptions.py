@@ -1,4 +1,6 @@
-"""Broken adoptions and hand-overs, one defect each. To be played where nodes come and go."""
+"""Broken adoptions and hand-overs, one defect each. To be played where nodes come and go.
+
+Those without an invariant are rarely seen in `everything`: tests/test_mass_leaving.py."""
 
 from __future__ import annotations
 
@@ -25,9 +27,23 @@ def who_leaves_is_let_go_at_once() -> Any:
     return broken(Shelving, "bye", hasty)
 
 
-@caught_by("handed_over")
 def what_nodes_once_said_to_have_counts_for_ever() -> Any:
     return broken(Shelving, "_is_safe", always(True))
+
+
+def a_backup_excuses_and_goes_with_the_last_that_has_it() -> Any:
+    def own_only(_: Any) -> Any:
+        def lost_with(self: Shelving, node: NodeId, tried: Any) -> Any:
+            mine = self._ownership.owned(node)
+            return iter([mine] if mine and mine[0] not in tried and not self._is_safe(mine[0]) else [])
+
+        return lost_with
+
+    return broken(Shelving, "_lost_with", own_only)
+
+
+def orphans_go_with_the_last_that_has_them() -> Any:
+    return broken(Shelving, "_is_orphan", always(False))
 
 
 @caught_by("one_owner")
