@@ -91,9 +91,7 @@ def test_a_file_that_changes_has_another_digest_at_once(tmp_path: Path) -> None:
     assert digest_of(f"npz:{file}") != before
 
 
-def test_a_cell_whose_images_change_while_it_is_played_has_failed(
-    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_cell_whose_images_change_while_it_is_played_has_failed(small: Path, tmp_path: Path) -> None:
     file = tmp_path / "digits.npz"
     file.write_bytes(Path(playing.__file__).parents[2].joinpath("mdgan_edge", "data", "digits.npz").read_bytes())
 
@@ -102,10 +100,12 @@ def test_a_cell_whose_images_change_while_it_is_played_has_failed(
         file.write_bytes(file.read_bytes() + b" ")
         return played
 
-    monkeypatch.setattr(playing, "play", changed)
     sizes = {"nodes": "2", "training__steps": "2", "hub__samples": "20", "model__name": "mlp"}
     cell: Cell = experiment(small, fidelity="full", swarm__data=f"npz:{file}", kind="sync", **sizes).cells[0]
-    assert play_cell(cell)["failed"] == "its images changed while it was played: nobody can say which it saw"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(playing, "play", changed)
+        failed = play_cell(cell)["failed"]
+    assert failed == "its images changed while it was played: nobody can say which it saw"
 
 
 # --- files that are spoilt --------------------------------------------------------------------------------------------
