@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from math import inf
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
@@ -63,7 +64,7 @@ WAYS = {
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What is priced. `samples`: m, per node; `iterations`: I; `steps`: L; `epochs`: E."""
+    """What is priced. `samples`: m, per node; `iterations`: I; `steps`: L; `swap` and `round_epochs`: E, of each."""
 
     model: ModelSettings
     nodes: int
@@ -71,12 +72,20 @@ class Wanted:
     samples: int
     iterations: int
     steps: int
-    epochs: float
+    swap: float | Literal["off"]
+    round_epochs: float
     memory: bool  # measure seconds and memory too, in fresh processes
+    batches_per_version: int | Literal["auto"] = "auto"
 
     @property
     def run(self) -> Run:
-        return Run(self.iterations, self.nodes, self.batch, self.samples, self.epochs)
+        """Of MD-GAN: its periods are swaps."""
+        return Run(self.iterations, self.nodes, self.batch, self.samples, inf if self.swap == "off" else self.swap)
+
+    @property
+    def rounds(self) -> Run:
+        """Of FL-GAN: its periods are rounds."""
+        return Run(self.iterations, self.nodes, self.batch, self.samples, self.round_epochs)
 
     @property
     def image(self) -> int:
@@ -86,20 +95,22 @@ class Wanted:
     @property
     def batches(self) -> int:
         """k."""
-        return batches_count("auto", self.nodes)
+        return batches_count(self.batches_per_version, self.nodes)
 
 
-def as_said(model: str, image_size: int, channels: str, classes: int, discriminator_steps: int, **rest: Any) -> Wanted:
+def as_said(
+    model: str, image_size: int, channels: str, classes: int, discriminator_steps: int, epochs: float, **rest: Any
+) -> Wanted:
     """As the command line says it."""
     grey_or_colour: Any = int(channels)
     settings = ModelSettings(name=model, image_size=image_size, channels=grey_or_colour, classes=classes)
-    return Wanted(model=resolve(settings), steps=discriminator_steps, **rest)
+    return Wanted(model=resolve(settings), steps=discriminator_steps, swap=epochs, round_epochs=epochs, **rest)
 
 
 def price(wanted: Wanted, told: Callable[[str], None]) -> dict[str, Any]:
     """All tables. `told` hears what is being measured."""
     pair = pair_of(wanted.model)
-    settings = settings_for(wanted.model, wanted.nodes, wanted.batch, wanted.steps)
+    settings = settings_for(wanted.model, wanted.nodes, wanted.batch, wanted.steps, wanted.batches_per_version)
     told("counting multiply-adds")
     computation = _computation(wanted, pair, settings)
     processes = {}
@@ -117,7 +128,8 @@ def price(wanted: Wanted, told: Callable[[str], None]) -> dict[str, Any]:
         "discriminator_steps": wanted.steps,
         "samples_per_node": wanted.samples,
         "iterations": wanted.iterations,
-        "epochs": wanted.epochs,
+        "epochs": None if wanted.swap == "off" else wanted.swap,
+        "round_epochs": wanted.round_epochs,
         "computation": computation,
         "ratio": _ratio(computation, processes),
         "seconds": {role: processes[role] for role in processes},
@@ -197,7 +209,7 @@ def _communication(wanted: Wanted, pair: Pair) -> dict[str, dict[str, float]]:
     post, core = mdgan.post, mdgan.last_hub_core
     assert core is not None
     answers = sum(member.tally.tasks for member in core.members)
-    swaps = core.swaps.counts.committed
+    swaps = core.swaps.counts.committed if wanted.swap != "off" else 0
     server = flgan.last_core
     assert isinstance(server, ServerCore)
     rounds = sum(client.rounds for client in server.members)
@@ -212,6 +224,7 @@ def _communication(wanted: Wanted, pair: Pair) -> dict[str, dict[str, float]]:
     return {
         name: {"formula": formula, "measured": total / count, "framing": total / count - formula, "messages": count}
         for name, (formula, total, count) in rows.items()
+        if count
     }
 
 
@@ -256,21 +269,32 @@ def _totals(wanted: Wanted, pair: Pair) -> dict[str, float]:
     """What everybody sends in a whole run, by formula; the last figure is what is unfavourable to MD-GAN."""
     run, labelled = wanted.run, wanted.model.classes > 0
     mdgan = costs.mdgan_total(pair, run, wanted.image, labelled=labelled)
-    flgan = costs.flgan_total(pair, run)
-    largest = max(costs.task_bytes(wanted.batch, wanted.image, labelled=labelled), costs.copy_bytes(pair))
+    flgan = costs.flgan_total(pair, wanted.rounds)
+    task, copy = costs.task_bytes(wanted.batch, wanted.image, labelled=labelled), costs.copy_bytes(pair)
     return {
         "periods": run.periods,
+        "rounds": wanted.rounds.periods,
         "mdgan_bytes": mdgan,
         "flgan_bytes": flgan,
         "mdgan_per_node": mdgan / wanted.nodes,
         "flgan_per_node": flgan / wanted.nodes,
-        "largest_message_mdgan": largest,
+        "largest_message_mdgan": max(task, copy) if run.periods else task,
         "largest_message_flgan": costs.model_bytes(pair),
         "mdgan_to_flgan": mdgan / flgan,
     }
 
 
 # --- for people -------------------------------------------------------------------------------------------------------
+
+
+def periods_said(found: dict[str, Any]) -> str:
+    """E of swaps and of rounds, and how many there are; an older result has one E for both."""
+    epochs, totals = found["epochs"], found["totals"]
+    round_epochs, rounds = found.get("round_epochs", epochs), totals.get("rounds", totals["periods"])
+    if epochs == round_epochs:
+        return f"E = {epochs:g}: {rounds:.1f} swaps of a node, or rounds"
+    swaps = "no swaps" if epochs is None else f"E = {epochs:g}: {totals['periods']:.1f} swaps of a node"
+    return f"{swaps}; FL-GAN's E = {round_epochs:g}: {rounds:.1f} rounds"
 
 
 def lines(found: dict[str, Any]) -> list[str]:
@@ -293,10 +317,10 @@ def lines(found: dict[str, Any]) -> list[str]:
     text += ["", f"{'bytes of a message':28}{'formula':>16}{'measured':>16}{'framing':>10}"]
     for name, row in found["communication"].items():
         text.append(f"{WAYS[name]:28}{row['formula']:>16,}{row['measured']:>16,.1f}{row['framing']:>10,.1f}")
-    run = f"I = {found['iterations']:,}, m = {found['samples_per_node']:,} samples a node, E = {found['epochs']:g}"
+    run = f"I = {found['iterations']:,}, m = {found['samples_per_node']:,} samples a node, {periods_said(found)}"
     text += [
         "",
-        f"a run of {run}: {totals['periods']:.1f} swaps of a node, or rounds",
+        f"a run of {run}",
         f"{'all bytes, MD-GAN':28}{totals['mdgan_bytes']:>16,.0f}",
         f"{'all bytes, FL-GAN':28}{totals['flgan_bytes']:>16,.0f}",
         f"{'MD-GAN / FL-GAN':28}{totals['mdgan_to_flgan']:>16.2f}",

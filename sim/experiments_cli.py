@@ -156,8 +156,13 @@ def report(folder: Path, as_json: bool) -> None:
     """Draw report.html of DIR, a virtual run or a sweep: one file that opens from disk."""
     from sim.report.drawing import draw_report
 
-    path = draw_report(folder)
-    print_json({"report": str(path)}) if as_json else click.echo(f"report:     {path}")
+    found = draw_report(folder)
+    if as_json:
+        print_json(found)
+        return
+    for name in ("report", "shown"):
+        if name in found:
+            click.echo(f"{name + ':':11} {found[name]}")
 
 
 COMMANDS = (cost, compare_modes, sweep, compare, report)

@@ -17,8 +17,8 @@ from mdgan_edge.errors import ConfigurationError
 from sim.experiments.intervals import stated
 from sim.experiments.playing import Row
 from sim.experiments.running import Means, play_experiment
-from sim.experiments.summary import FIGURES, LOWER_IS_BETTER, end_of, points_of
-from sim.experiments.values import Cell, Experiment
+from sim.experiments.summary import FIGURES, end_of, points_of
+from sim.experiments.values import LOWER_IS_BETTER, Cell, Experiment
 from sim.scenario.values import Fidelity, Scenario
 
 MODES: Mapping[str, Mapping[str, object]] = {

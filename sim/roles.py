@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import torch
@@ -38,9 +38,13 @@ WARM_UP, REPEATS = 3, 15
 Step = Callable[[], Any]
 
 
-def settings_for(model: ModelSettings, nodes: int, batch: int, steps: int) -> Settings:
-    """Synchronous, with an L of `steps`."""
-    training = TrainingSettings(batch_size=batch, discriminator_steps=steps, swap="off", staleness_max=0)
+def settings_for(
+    model: ModelSettings, nodes: int, batch: int, steps: int, batches: int | Literal["auto"] = "auto"
+) -> Settings:
+    """Synchronous, with an L of `steps` and a k of `batches`."""
+    training = TrainingSettings(
+        batch_size=batch, batches_per_version=batches, discriminator_steps=steps, swap="off", staleness_max=0
+    )
     return replace(Settings(), model=model, training=training, swarm=replace(Settings().swarm, nodes=nodes))
 
 

@@ -8,10 +8,13 @@ from typing import Any
 
 from mdgan_edge.errors import ConfigurationError
 from mdgan_edge.rundir import write_json
+from sim.experiments.reading import find_experiment, read_experiment
 from sim.experiments.running import Means, Outcome, Told, sweep
-from sim.experiments.summary import groups, words
+from sim.experiments.summary import groups, said_of, words
+from sim.experiments.values import BudgetName
 
 EXPERIMENT = "compare"
+BUDGET: BudgetName = "full"
 AXIS = "method"
 BASELINE = "FL-GAN"
 JSON_FILE, PICTURE_FILE, SAMPLES_FILE = "compare.json", "chart-1.png", "samples.png"
@@ -28,7 +31,13 @@ def compare(
         from sim.report.sweep import write_sweep
     except ModuleNotFoundError as error:
         raise ConfigurationError(REMEDY) from error
-    outcome = sweep(EXPERIMENT, "full", seeds, assignments, out, Means(jobs), told)
+    asked = read_experiment(find_experiment(EXPERIMENT), BUDGET, seeds, assignments)
+    for axis in asked.axes:
+        if axis != AXIS:
+            raise ConfigurationError(f"--set {axis}: compare has room for one value; several: mdgan-sim sweep compare")
+    outcome = sweep(EXPERIMENT, BUDGET, seeds, assignments, out, Means(jobs), told)
+    if not outcome.rows:
+        outcome.refuse_if_failed()
     found = table(outcome)
     write_json(out / JSON_FILE, found)
     write_sweep(out)
@@ -67,7 +76,7 @@ def summary_lines(found: Mapping[str, Any], folder: Path) -> list[str]:
     methods, seeds = found["methods"], len(found["seeds"])
     scores = list(next(iter(methods.values()))["scores"])
     rows: list[tuple[str, list[str]]] = [("", list(methods))]
-    rows += [(score, [words(one["scores"][score]) for one in methods.values()]) for score in scores]
+    rows += [(score, [said_of(one, score) for one in methods.values()]) for score in scores]
     rows.append(("generator updates", [words(one["updates"], ",.0f") for one in methods.values()]))
     for what in COSTS:
         for part in WHERE:

@@ -25,6 +25,7 @@ from sim.world import World
 
 SAMPLES = 20  # images of a row's picture: two of each of ten classes
 SAMPLES_SEED = 0
+CHANGED = "its images changed while it was played: nobody can say which it saw"
 REPLAY = "the command that made it"
 
 _ALONE = Lock()  # torch has one global stream of chance, so a process plays one cell at a time
@@ -59,7 +60,8 @@ def _played(cell: Cell) -> Row:
         run = RunDirectory.create(Path(folder) / "run", "cell", cell.seed) if plan.scenario.fidelity == "full" else None
         played = play(plan, curve, run=run, begun=curve.begin)
         samples = None if run is None else _samples(run.generator)
-    row = {"key": key_of(conditions), "conditions": conditions, "failed": _failure(played)}
+    failed = _failure(played) if conditions_of(plan, cell) == conditions else CHANGED
+    row = {"key": key_of(conditions), "conditions": conditions, "failed": failed}
     return row | _figures(played) | {"curve": curve.columns(), "samples": samples}
 
 
@@ -68,7 +70,7 @@ def _priced(cell: Cell, priced: Priced) -> Row:
     from sim.cost import Wanted, price
 
     plan = plan_cell(cell)
-    conditions, training = conditions_of(plan, cell), plan.settings.training
+    conditions, training = conditions_of(plan, cell), plan.settings.training  # of these the names in PRICES
     wanted = Wanted(
         model=resolve(plan.settings.model),
         nodes=plan.scenario.nodes,
@@ -76,7 +78,9 @@ def _priced(cell: Cell, priced: Priced) -> Row:
         samples=priced.images // plan.scenario.nodes,
         iterations=training.steps,
         steps=training.discriminator_steps,
-        epochs=1.0 if training.swap == "off" else training.swap,
+        swap=training.swap,
+        round_epochs=plan.settings.federated.epochs,
+        batches_per_version=training.batches_per_version,
         memory=priced.processes,
     )
     found = price(wanted, lambda _: None)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import itertools
 import re
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -16,6 +17,7 @@ from mdgan_edge.config import SECTIONS as SETTINGS_SECTIONS
 from mdgan_edge.errors import ConfigurationError
 from sim.experiments.values import (
     CELLS_MAX,
+    SCORES,
     VALUES_MAX,
     Axis,
     Budget,
@@ -32,6 +34,7 @@ from sim.scenario.words import near_miss
 
 SHIPPED = Path(__file__).parent / "shipped"
 FROM = "from"  # in [scenario]: begin with this one
+SOURCE_KEYS = frozenset({"swarm.data", "hub.data", "node.data"})  # their texts may hold commas
 SCENARIO_KEYS = frozenset(one.encode_name for one in msgspec.structs.fields(Scenario)) - {"name", "about", "settings"}
 Tables = Mapping[str, Any]
 
@@ -72,6 +75,8 @@ def read_experiment(
     if priced is None and not file.scores:
         raise ConfigurationError(f"{origin}: scores: name at least one, such as fid_classifier")
     cells = tuple(_cells(name, base, axes, chosen, settings, priced, origin, path.parent))
+    scores = [*file.scores, *(chart.score for chart in file.chart)]
+    _refuse_unknown(scores, SCORES, f"{origin}: unknown score")
     found = Experiment(
         name,
         " ".join(file.about.split()),
@@ -145,7 +150,7 @@ def _list(value: object) -> list[Any]:
     return value if isinstance(value, list) else []
 
 
-def _refuse_unknown(given: Mapping[str, Any], known: Sequence[str], head: str) -> None:
+def _refuse_unknown(given: Iterable[str], known: Sequence[str], head: str) -> None:
     for name in given:
         if name not in known:
             raise ConfigurationError(f"{head} {name!r}: {near_miss(name, known)}")
@@ -171,9 +176,9 @@ def _axis(name: str, values: object, origin: str) -> Axis:
     """A list of values of the key that the axis is called after, or named tables."""
     match values:
         case list() if values:
-            axis = Axis(name, {_label(one): nested(name, one) for one in values})
+            axis = Axis(name, {_label(one): nested(name, one) for one in values}, by_key=True)
         case dict() if values and all(isinstance(one, dict) for one in values.values()):
-            axis = Axis(name, dict(values))
+            axis = Axis(name, dict(values), by_key=False)
         case _:
             raise ConfigurationError(
                 f"{origin}: axes.{name}: give a list of values of that key, or a table of named tables of scenario keys"
@@ -192,8 +197,8 @@ def _narrowed(axis: Axis, wanted: Sequence[object], origin: str) -> Axis:
     labels = [_label(one) for one in wanted]
     if not labels:
         raise ConfigurationError(f"{origin}: axis {axis.name}: no value is left")
-    _refuse_unknown(dict.fromkeys(labels), list(axis.values), f"{origin}: axis {axis.name} has no value")
-    return Axis(axis.name, {label: axis.values[label] for label in labels})
+    _refuse_unknown(labels, list(axis.values), f"{origin}: axis {axis.name} has no value")
+    return replace(axis, values={label: axis.values[label] for label in labels})
 
 
 def _assigned(
@@ -202,7 +207,7 @@ def _assigned(
     """What --set makes of the axes and the base, and the settings that go before everything."""
     settings: dict[str, object] = {}
     for key, text in assignments.items():
-        values = _values(str(text))
+        values = [text] if key in SOURCE_KEYS else _values(str(text))
         place = next((index for index, axis in enumerate(axes) if axis.name == key), None)
         if place is not None:
             axes = [*axes]
@@ -227,14 +232,7 @@ def _assigned(
 
 def _reset(axis: Axis, values: list[Any]) -> Axis:
     """Some of the axis's values; of an axis that is called after a key, any others too."""
-    by_key = all(tables == nested(axis.name, _innermost(tables)) for tables in axis.values.values())
-    return _axis(axis.name, values, "--set") if by_key else _narrowed(axis, values, "--set")
-
-
-def _innermost(tables: Any) -> object:
-    while isinstance(tables, dict) and len(tables) == 1:
-        (tables,) = tables.values()
-    return tables
+    return _axis(axis.name, values, "--set") if axis.by_key else _narrowed(axis, values, "--set")
 
 
 def _sayings(axis: Axis, key: str) -> list[bool]:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mdgan_edge.errors import DataError
 from mdgan_edge.journal import read
 from sim.experiments.conditions import Conditions, holds
+from sim.experiments.kept import refuse_spoilt_row
 from sim.experiments.playing import Row
 from sim.experiments.values import Cell
 
@@ -22,10 +23,8 @@ RESULTS_FILE = "results.jsonl"
 Identity = tuple[tuple[tuple[str, str], ...], int]
 
 
-def identity(labels: object, seed: object) -> Identity:
+def identity(labels: Mapping[str, str], seed: int) -> Identity:
     """Which cell a row is of, whatever the conditions."""
-    assert isinstance(labels, dict)
-    assert isinstance(seed, int)
     return tuple(sorted(labels.items())), seed
 
 
@@ -36,11 +35,13 @@ class Results:
         self.path = folder / RESULTS_FILE
 
     def rows(self) -> list[Row]:
-        """Every whole line that is a row."""
+        """Every whole line. Raises DataError for one that is no row."""
         if not self.path.exists():
             return []
-        entries = read(self.path)
-        return [one for one in entries if isinstance(one.get("cell"), dict) and isinstance(one.get("seed"), int)]
+        rows = read(self.path)
+        for number, row in enumerate(rows, start=1):
+            refuse_spoilt_row(row, f"{self.path}: row {number}")
+        return rows
 
     def append(self, row: Row) -> None:
         """Add a line and wait for the disk. Raises DataError."""
@@ -67,10 +68,10 @@ class Results:
 
 def valid_rows(rows: Sequence[Row], cells: Sequence[tuple[Cell, Conditions]]) -> dict[Identity, Row]:
     """Of each cell the last row that did not fail and still holds."""
-    wanted = {identity(dict(cell.labels), cell.seed): conditions for cell, conditions in cells}
+    wanted = {identity(cell.labels, cell.seed): conditions for cell, conditions in cells}
     found: dict[Identity, Row] = {}
     for row in rows:
         name = identity(row["cell"], row["seed"])
-        if name in wanted and row.get("failed") is None and holds(row.get("conditions", {"": None}), wanted[name]):
+        if name in wanted and row.get("failed") is None and holds(row["conditions"], wanted[name]):
             found[name] = row
     return found

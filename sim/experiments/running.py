@@ -8,6 +8,7 @@ import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +17,15 @@ import msgspec
 
 from mdgan_edge.errors import DataError, ExitCode, Failed, SelfCheckFailed
 from mdgan_edge.rundir import RUNS, write_json
-from sim.experiments.conditions import Conditions, conditions_of, key_of, plan_cell
+from sim.experiments.conditions import Conditions, conditions_of, digest_of, key_of, plan_cell
 from sim.experiments.executors import in_processes, in_turn, on_dask
+from sim.experiments.kept import EXPERIMENT_FILE, Description, KeptCell
 from sim.experiments.playing import Row
 from sim.experiments.reading import find_experiment, read_experiment
 from sim.experiments.results import Results, identity, valid_rows
-from sim.experiments.summary import end_of, groups, words
+from sim.experiments.summary import end_of, groups, said_of
 from sim.experiments.values import SEEDS_MAX, BudgetName, Cell, Experiment
 
-EXPERIMENT_FILE = "experiment.json"
 SHARDS_MAX = 1000
 VIOLATED = "is violated"
 
@@ -114,9 +115,10 @@ def sweep(
     return play_experiment(experiment, folder, means, told, {"budget": budget, "command": shlex.join(command)})
 
 
-def play_experiment(experiment: Experiment, folder: Path, means: Means, told: Told, more: Mapping[str, Any]) -> Outcome:
+def play_experiment(experiment: Experiment, folder: Path, means: Means, told: Told, more: Mapping[str, str]) -> Outcome:
     """Play the cells of this shard that have no row that still holds. All are planned first: mistakes show at once."""
-    cells = [(cell, conditions_of(plan_cell(cell), cell)) for cell in experiment.cells]
+    digest = lru_cache(digest_of)  # one look at the images for all cells
+    cells = [(cell, conditions_of(plan_cell(cell), cell, digest)) for cell in experiment.cells]
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -158,7 +160,7 @@ def _line(row: Row, scores: Sequence[str]) -> str:
 
 
 def _identity(cell: Cell) -> Any:
-    return identity(dict(cell.labels), cell.seed)
+    return identity(cell.labels, cell.seed)
 
 
 def _describe(
@@ -166,25 +168,22 @@ def _describe(
     folder: Path,
     cells: Sequence[tuple[Cell, Conditions]],
     rows: Mapping[Any, Row],
-    more: Mapping[str, Any],
+    more: Mapping[str, str],
 ) -> None:
     """experiment.json: all that the page needs beside the rows."""
     keys = [rows[_identity(cell)]["key"] if _identity(cell) in rows else key_of(now) for cell, now in cells]
-    found = {
-        "name": experiment.name,
-        "about": experiment.about,
+    found = Description(
+        name=experiment.name,
+        about=experiment.about,
         **more,
-        "scores": list(experiment.scores),
-        "axes": {axis: list(labels) for axis, labels in experiment.axes.items()},
-        "seeds": list(experiment.seeds),
-        "charts": [msgspec.to_builtins(chart) for chart in experiment.charts],
-        "priced": experiment.priced,
-        "cells": [
-            {"cell": dict(cell.labels), "seed": cell.seed, "key": key}
-            for (cell, _), key in zip(cells, keys, strict=True)
-        ],
-    }
-    write_json(folder / EXPERIMENT_FILE, found)
+        scores=list(experiment.scores),
+        axes={axis: list(labels) for axis, labels in experiment.axes.items()},
+        seeds=list(experiment.seeds),
+        charts=list(experiment.charts),
+        priced=experiment.priced,
+        cells=[KeptCell(dict(cell.labels), cell.seed, key) for (cell, _), key in zip(cells, keys, strict=True)],
+    )
+    write_json(folder / EXPERIMENT_FILE, msgspec.to_builtins(found))
 
 
 def seeds_of(text: str | None) -> tuple[int, ...] | None:
@@ -234,7 +233,7 @@ def _score_lines(outcome: Outcome) -> list[str]:
     score, seeds = experiment.scores[0], len(experiment.seeds)
     found = groups(experiment.axes, experiment.scores, outcome.rows)
     head = f"{experiment.name}: {score} at the end, median of {seeds} seed{'' if seeds == 1 else 's'} (interval)"
-    return [head, *(f"  {', '.join(one['cell'].values()):32} {words(one['scores'][score])}" for one in found)]
+    return [head, *(f"  {', '.join(one['cell'].values()):32} {said_of(one, score)}" for one in found)]
 
 
 def _priced_lines(outcome: Outcome) -> list[str]:

@@ -12,16 +12,15 @@ from sim.experiments.playing import Row
 from sim.experiments.work import bytes_of
 
 ENDS = 3  # a single evaluation is noise: the end is the median of so many last ones, as in run.json
-LOWER_IS_BETTER = frozenset({"sliced_wasserstein", "fid_classifier", "kid", "label_total_variation"})
 PLAIN = ("updates", "virtual_s")  # figures of a row that are numbers
 FIGURES = frozenset({*PLAIN, "gone"})  # columns of a curve that are no scores
 PARTS = ("node", "hub", "total")  # of work and bytes
 
 
 def end_of(row: Row, score: str) -> float | None:
-    """The score at the end; None if it has none."""
-    known = [value for value in row["curve"].get(score, []) if value is not None]
-    return float(statistics.median(known[-ENDS:])) if known else None
+    """The score at the end; None if it has none, or if any of the last evaluations had none: the run has diverged."""
+    last = row["curve"].get(score, [])[-ENDS:]
+    return float(statistics.median(last)) if last and None not in last else None
 
 
 def points_of(row: Row, score: str, over: str) -> list[tuple[float, float]]:
@@ -50,6 +49,7 @@ def groups(axes: Mapping[str, Sequence[str]], scores: Sequence[str], rows: Seque
                 "cell": labels,
                 "runs": len(several),
                 "scores": {score: stated(values) for score, values in ends.items()},
+                "without": {score: len(several) - len(values) for score, values in ends.items()},
                 **{name: stated([row[name] for row in several]) for name in PLAIN},
                 "bytes": {part: stated([one[part] for one in sent]) for part in PARTS},
                 "multiply_adds": {part: stated([one[part] for one in work]) for part in PARTS},
@@ -57,6 +57,13 @@ def groups(axes: Mapping[str, Sequence[str]], scores: Sequence[str], rows: Seque
             }
         )
     return found
+
+
+def said_of(group: Mapping[str, Any], score: str) -> str:
+    """A group's score for people, and how many of its runs end without one."""
+    without = group["without"][score]
+    found = group["scores"][score]
+    return words(found) + (f", none in {without} of {group['runs']} runs" if found is not None and without else "")
 
 
 def words(found: Mapping[str, float] | None, form: str = ".3g") -> str:

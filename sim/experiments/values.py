@@ -14,6 +14,10 @@ SEEDS_MAX = 1000
 CELLS_MAX = 10_000
 VALUES_MAX = 100  # of one axis
 
+LOWER_IS_BETTER = frozenset({"sliced_wasserstein", "fid_classifier", "kid", "label_total_variation"})
+HIGHER_IS_BETTER = frozenset({"quality", "classifier_score", "coverage", "modes", "precision", "recall", "density"})
+SCORES = tuple(sorted(LOWER_IS_BETTER | HIGHER_IS_BETTER))  # of images and of toy's points
+
 Count = Annotated[int, msgspec.Meta(ge=1, le=SEEDS_MAX)]
 Abscissa = Literal["updates", "virtual_s", "gone"]
 BudgetName = Literal["ci", "full"]
@@ -67,6 +71,7 @@ class Axis:
 
     name: str
     values: Mapping[str, Mapping[str, Any]]
+    by_key: bool  # a list of values of the key it is called after, and not named tables
 
 
 @dataclass(frozen=True, slots=True)
