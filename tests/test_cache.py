@@ -18,11 +18,12 @@ from hypothesis import strategies as st
 
 from mdgan_edge.data import cache
 from mdgan_edge.data.cache import cached, content_key
+from mdgan_edge.data.cifar10 import Cifar10
 from mdgan_edge.data.formats import Part, Parts
 from mdgan_edge.data.images import Pixels
 from mdgan_edge.data.sources import load, open_source
 from mdgan_edge.errors import DataError
-from tests.layouts import noise, write_folder, write_idx
+from tests.layouts import noise, write_cifar, write_folder, write_idx
 
 X, Y = noise(30, 1, 8, 8), np.arange(30) % 3
 
@@ -159,6 +160,28 @@ def test_a_source_that_changes_is_decoded_anew_and_one_that_moves_is_not(
     assert other is not None
     assert first.path == moved.path != other.path
     assert len(names(tmp_path / "cache")) == 2
+
+
+@pytest.mark.parametrize("count", [30, 20], ids=["as many images", "fewer images"])
+def test_a_source_that_changes_while_it_is_decoded_gets_no_entry(
+    count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MDGAN_CACHE", str(tmp_path / "cache"))
+    source, other = tmp_path / "cifar", tmp_path / "other"
+    write_cifar(source, noise(30, 3, 32, 32), Y)
+    write_cifar(other, noise(count, 3, 32, 32, seed=1), Y[:count])
+    true = Cifar10.parts
+
+    def parts(self: Cifar10) -> Parts:
+        found = true(self)
+        (other / "data_batch_1").replace(source / "data_batch_1")
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Cifar10, "parts", parts)
+        with pytest.raises(DataError, match=r"cifar: changed while it was read; load it again"):
+            load(f"cifar10:{source}", "all", 0)
+    assert names(tmp_path / "cache") == []
 
 
 def test_the_embedded_digits_are_not_cached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
