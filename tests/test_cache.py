@@ -8,7 +8,7 @@ import multiprocessing
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +24,7 @@ from mdgan_edge.data.images import Pixels
 from mdgan_edge.data.sources import load, open_source
 from mdgan_edge.errors import DataError
 from tests.layouts import noise, write_cifar, write_folder, write_idx
+from tests.mutants.planting import broken
 
 X, Y = noise(30, 1, 8, 8), np.arange(30) % 3
 
@@ -170,17 +171,18 @@ def test_a_source_that_changes_while_it_is_decoded_gets_no_entry(
     source, other = tmp_path / "cifar", tmp_path / "other"
     write_cifar(source, noise(30, 3, 32, 32), Y)
     write_cifar(other, noise(count, 3, 32, 32, seed=1), Y[:count])
-    true = Cifar10.parts
 
-    def parts(self: Cifar10) -> Parts:
-        found = true(self)
-        (other / "data_batch_1").replace(source / "data_batch_1")
-        return found
+    def parts(true: Callable[[Cifar10], Parts]) -> Callable[[Cifar10], Parts]:
+        def looked(self: Cifar10) -> Parts:
+            found = true(self)
+            (other / "data_batch_1").replace(source / "data_batch_1")
+            return found
 
-    with monkeypatch.context() as patch:
-        patch.setattr(Cifar10, "parts", parts)
-        with pytest.raises(DataError, match=r"cifar: changed while it was read; load it again"):
-            load(f"cifar10:{source}", "all", 0)
+        return looked
+
+    said = r"cifar: changed while it was read; load it again"
+    with broken(Cifar10, "parts", parts), pytest.raises(DataError, match=said):
+        load(f"cifar10:{source}", "all", 0)
     assert names(tmp_path / "cache") == []
 
 

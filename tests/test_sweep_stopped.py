@@ -79,7 +79,4 @@ def test_it_ends_soon_and_the_same_command_goes_on(
 def test_its_processes_die_with_it_even_if_it_is_killed(shells: Shells) -> None:
     sweep, processes = under_way(shells, 2)
     shells.kill(sweep)
-    deadline = time.monotonic() + SOON_S
-    while alive(processes):
-        assert time.monotonic() < deadline, f"{len(alive(processes))} processes are left"
-        time.sleep(0.1)
+    shells.until(lambda: not alive(processes), "the processes to end")

@@ -49,6 +49,7 @@ def groups(axes: Mapping[str, Sequence[str]], scores: Sequence[str], rows: Seque
             {
                 "cell": labels,
                 "runs": len(several),
+                "scored": scored(several[0]) if several else None,
                 "scores": {score: stated(values) for score, values in ends.items()},
                 **{name: stated([row[name] for row in several]) for name in PLAIN},
                 "bytes": {part: stated([one[part] for one in sent]) for part in PARTS},
@@ -57,6 +58,12 @@ def groups(axes: Mapping[str, Sequence[str]], scores: Sequence[str], rows: Seque
             }
         )
     return found
+
+
+def scored(row: Row) -> str:
+    """Which generator the scores of this row are of."""
+    method, ema = row["conditions"]["method"], row["conditions"]["training.ema"]
+    return "as it is" if method == "flgan" or ema == 0 else f"moving average, training.ema = {ema:g}"
 
 
 def words(found: Mapping[str, float] | None, form: str = ".3g") -> str:
