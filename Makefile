@@ -49,5 +49,5 @@ $(STAMP): setup.py constraints.txt
 	@$(BIN)/python -c 'pass' 2>/dev/null && test -e $@ || \
 		{ echo "making $(VENV)"; rm -rf $(VENV); $(PYTHON) -m venv $(VENV); }
 	@echo "installing mdgan-edge and what it needs into $(VENV) (a few minutes the first time)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev,report]' -c constraints.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dask,dev,report]' -c constraints.txt
 	@touch $@

@@ -1,4 +1,7 @@
-"""What TERM and Ctrl-C do to a virtual world: the first ends it after the event under way, the second the process."""
+"""What TERM and Ctrl-C do: the first ends a virtual world after the event under way, the second the process.
+
+Where nothing is lost by it, as among the cells of a sweep, either is an exception.
+"""
 
 from __future__ import annotations
 
@@ -43,6 +46,18 @@ def signals_stop() -> Iterator[Stop]:
     before = {number: signal.signal(number, stop.ask) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield stop
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)
+
+
+@contextmanager
+def signals_interrupt() -> Iterator[None]:
+    """While inside, signals raise KeyboardInterrupt. For the main thread only."""
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    before = {number: signal.signal(number, signal.default_int_handler) for number in numbers}
+    try:
+        yield
     finally:
         for number, old in before.items():
             signal.signal(number, old)

@@ -84,6 +84,19 @@ def cut_npz(folder: Path) -> str:
     return source
 
 
+def pipe_for_a_batch(folder: Path) -> str:
+    """A CIFAR source whose first batch is a named pipe that nobody writes to."""
+    source = cifar(folder, PYTHON2)
+    (folder / "data_batch_1").unlink()
+    os.mkfifo(folder / "data_batch_1")
+    return source
+
+
+def pipe_for_an_npz(folder: Path) -> str:
+    os.mkfifo(folder / "a.npz")
+    return f"npz:{folder / 'a.npz'}"
+
+
 def mixed_files(folder: Path) -> str:
     npz(folder, x=noise(20, 8, 8))
     (folder / "node").mkdir()
@@ -176,6 +189,9 @@ BROKEN: dict[str, tuple[Callable[[Path], str], int, str]] = {
     ),
     "npz with wrong bytes": (cut_npz, 74, "a.npz: is damaged"),
     "npz with NaN": (lambda at: npz(at, x=np.full((4, 8, 8), np.nan)), 74, "hold NaN or infinity"),
+    "npz that never ends": (lambda _: "npz:/dev/zero", 74, "/dev/zero: is no regular file"),
+    "npz that is a named pipe": (pipe_for_an_npz, 74, "a.npz: is no regular file"),
+    "cifar with a named pipe": (pipe_for_a_batch, 74, "data_batch_1: is no regular file"),
     "files of two kinds": (mixed_files, 74, "holds npz files and folders"),
 }
 

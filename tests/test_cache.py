@@ -8,7 +8,7 @@ import multiprocessing
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -18,11 +18,13 @@ from hypothesis import strategies as st
 
 from mdgan_edge.data import cache
 from mdgan_edge.data.cache import cached, content_key
+from mdgan_edge.data.cifar10 import Cifar10
 from mdgan_edge.data.formats import Part, Parts
 from mdgan_edge.data.images import Pixels
 from mdgan_edge.data.sources import load, open_source
 from mdgan_edge.errors import DataError
-from tests.layouts import noise, write_folder, write_idx
+from tests.layouts import noise, write_cifar, write_folder, write_idx
+from tests.mutants.planting import broken
 
 X, Y = noise(30, 1, 8, 8), np.arange(30) % 3
 
@@ -159,6 +161,29 @@ def test_a_source_that_changes_is_decoded_anew_and_one_that_moves_is_not(
     assert other is not None
     assert first.path == moved.path != other.path
     assert len(names(tmp_path / "cache")) == 2
+
+
+@pytest.mark.parametrize("count", [30, 20], ids=["as many images", "fewer images"])
+def test_a_source_that_changes_while_it_is_decoded_gets_no_entry(
+    count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MDGAN_CACHE", str(tmp_path / "cache"))
+    source, other = tmp_path / "cifar", tmp_path / "other"
+    write_cifar(source, noise(30, 3, 32, 32), Y)
+    write_cifar(other, noise(count, 3, 32, 32, seed=1), Y[:count])
+
+    def parts(true: Callable[[Cifar10], Parts]) -> Callable[[Cifar10], Parts]:
+        def looked(self: Cifar10) -> Parts:
+            found = true(self)
+            (other / "data_batch_1").replace(source / "data_batch_1")
+            return found
+
+        return looked
+
+    said = r"cifar: changed while it was read; load it again"
+    with broken(Cifar10, "parts", parts), pytest.raises(DataError, match=said):
+        load(f"cifar10:{source}", "all", 0)
+    assert names(tmp_path / "cache") == []
 
 
 def test_the_embedded_digits_are_not_cached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

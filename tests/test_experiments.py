@@ -306,7 +306,8 @@ def row(end: list[float], seed: int = 0, at: list[float] | None = None) -> Row:
     curve = {"updates": at or list(range(len(end))), "quality": end}
     figures = {"updates": 9, "virtual_s": 1.0, "nodes": 2, "multiply_adds": None, "spent": {"cpu_s": 1.0}}
     sent = {"hub_sent": 3, "hub_received": 1, "nodes_sent": 2, "nodes_received": 3, "across": 1}
-    return {"cell": {"a": "x"}, "seed": seed, "curve": curve, "bytes": sent, **figures}
+    conditions = {"method": "mdgan", "training.ema": 0.9}
+    return {"cell": {"a": "x"}, "conditions": conditions, "seed": seed, "curve": curve, "bytes": sent, **figures}
 
 
 def test_the_end_is_the_median_of_the_last_three_evaluations() -> None:

@@ -2,8 +2,8 @@
 
 An entry is one file: MAGIC, the BLAKE2b of all that follows, the length of a JSON header, the header padded to a page;
 then the pixels of each part, then labels and origins. It is written beside its place and renamed, by one process at a
-time. Another source has another name, so an entry never goes stale; one that was torn fails its hash and is written
-again.
+time. Another source has another name, and one that changed while it was read has no entry, so none is ever stale; one
+that was torn fails its hash and is written again.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import fcntl
 import hashlib
 import os
 import shutil
+import stat
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -86,12 +87,15 @@ class Header:
 
 
 def content_key(facts: str, files: Sequence[tuple[str, Path]]) -> str:
-    """A name from how the files are decoded, what they are called, and every byte in them; reads them all."""
+    """A name from how the files are decoded, what they are called, and every byte in them; reads them all.
+
+    Nothing else opens a file of a source before: what is no regular file, and might never end, is refused here.
+    """
     whole = hashlib.blake2b(repr((MAGIC, facts, len(files))).encode(), digest_size=16)
     for name, path in files:
         one = hashlib.blake2b(repr(name).encode())
         try:
-            with path.open("rb") as file:
+            with _regular(path) as file:
                 while block := file.read(READ_BYTES):
                     one.update(block)
         except PermissionError:
@@ -102,8 +106,21 @@ def content_key(facts: str, files: Sequence[tuple[str, Path]]) -> str:
     return whole.hexdigest()
 
 
-def cached(folder: Path, key: str, look: Callable[[], Parts]) -> Entry:
-    """The entry of this name; if there is none that is whole, it is made from `look`, whose errors pass through."""
+def _regular(path: Path) -> BinaryIO:
+    """Opened to read its bytes; DataError if it is a device, a named pipe or the like."""
+    file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb")  # else a pipe waits here until somebody writes
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise DataError(f"{path}: is no regular file; copy what it holds into one")
+    return file
+
+
+def cached(folder: Path, key: str, look: Callable[[], Parts], check: Callable[[], None] = lambda: None) -> Entry:
+    """The entry of this name; if there is none that is whole, it is made from `look`.
+
+    `check` is called when all is decoded, or something went wrong: what it raises is why there is no entry. Its errors
+    and those of `look` pass through.
+    """
     path = folder / f"{key}{SUFFIX}"
     try:
         found = _read(path)
@@ -112,7 +129,7 @@ def cached(folder: Path, key: str, look: Callable[[], Parts]) -> Entry:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             with _alone(folder):
                 if (found := _read(path)) is None:  # else another process has just made it
-                    _write(path, [part for part in parts if part is not None])
+                    _write(path, [part for part in parts if part is not None], check)
                     found = _read(path)
     except OSError as error:
         text = f"{folder}: images cannot be cached there ({error.strerror or error}); make room or set MDGAN_CACHE"
@@ -175,7 +192,7 @@ def _numbers(mapped: Pixels, offset: int, count: int, there: bool) -> tuple[Labe
     return np.frombuffer(mapped[offset:end].tobytes(), dtype=NUMBER).astype(np.int64), end
 
 
-def _write(path: Path, parts: list[Part]) -> None:
+def _write(path: Path, parts: list[Part], check: Callable[[], None]) -> None:
     """Decode everything into a file beside `path`, then rename it; what is interrupted leaves nothing behind."""
     layouts = [Layout(one.count, one.shape, one.y is not None, one.origin is not None) for one in parts]
     for left in path.parent.glob(f"*{UNFINISHED}"):  # by a process that was killed: nobody else writes now
@@ -185,7 +202,10 @@ def _write(path: Path, parts: list[Part]) -> None:
     try:
         beside.touch(mode=0o600)  # images may be private
         with beside.open("wb") as file:
-            _fill(file, Header(path.name.removesuffix(SUFFIX), layouts), parts)
+            try:
+                _fill(file, Header(path.name.removesuffix(SUFFIX), layouts), parts)
+            finally:
+                check()
             file.flush()
             os.fsync(file.fileno())
         beside.replace(path)

@@ -87,7 +87,13 @@ def open_source(source: str, resize: int | None = None, channels: Channels | Non
         train, test = look()
         return Opened(_whole(train, source), None if test is None else _whole(test, source), None)
     facts = f"{said.kind} attribute={said.attribute} resize={resize} channels={channels}"
-    entry = cached(cache_folder(os.environ), content_key(facts, one.files()), look)
+    key = content_key(facts, one.files())
+
+    def check() -> None:
+        if content_key(facts, one.files()) != key:
+            raise DataError(f"{source}: changed while it was read; load it again when nobody writes to it")
+
+    entry = cached(cache_folder(os.environ), key, look, check)
     return Opened(_mapped(entry.train, source), None if entry.test is None else _mapped(entry.test, source), entry)
 
 

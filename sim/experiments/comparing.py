@@ -76,6 +76,7 @@ def summary_lines(found: Mapping[str, Any], folder: Path) -> list[str]:
     methods, seeds = found["methods"], len(found["seeds"])
     scores = list(next(iter(methods.values()))["scores"])
     rows: list[tuple[str, list[str]]] = [("", list(methods))]
+    rows.append(("generator that is scored", [one["scored"] or "none" for one in methods.values()]))
     rows += [(score, [said_of(one, score) for one in methods.values()]) for score in scores]
     rows.append(("generator updates", [words(one["updates"], ",.0f") for one in methods.values()]))
     for what in COSTS:
@@ -86,7 +87,8 @@ def summary_lines(found: Mapping[str, Any], folder: Path) -> list[str]:
     for name in ("multiply_adds_node", "bytes_node", "bytes_total"):
         parts = [found["of_flgan"].get(method, {}).get(name) for method in methods]
         rows.append((f"{name.replace('_', ' ')} / FL-GAN", ["" if p is None else f"{p:.2f}" for p in parts]))
+    width = 2 + max(26, *(len(text) for _, texts in rows for text in texts))
     lines = [f"{found['data']}, {seeds} seed{'' if seeds == 1 else 's'}: medians (interval)"]
-    lines += [f"{name:28}" + "".join(f"{text:>28}" for text in texts) for name, texts in rows]
+    lines += [f"{name:28}" + "".join(f"{text:>{width}}" for text in texts) for name, texts in rows]
     files = {"picture": PICTURE_FILE, "samples": SAMPLES_FILE, "page": "report.html", "figures": JSON_FILE}
     return [*lines, *(f"{name + ':':11}{folder / file}" for name, file in files.items())]

@@ -1,14 +1,22 @@
 """Where cells are played: in this process, in several, or on a Dask cluster. Rows come as cells are finished.
 
 A process that dies takes no cell with it: the cell is played again, and only one that dies alone counts as failed.
+Processes end with this one, whatever ends it, and as soon as nobody wants more rows: each waits for the end of a pipe
+whose other end only this process holds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import os
+import signal
+import tempfile
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from threading import Thread
 from typing import Any
 
 from mdgan_edge.errors import ConfigurationError, TryLater
@@ -19,13 +27,15 @@ DASK_REMEDY = "--dask needs the package distributed: pip install 'mdgan-edge[das
 DASK_WAIT_S = 10  # for the scheduler to answer
 DIED = "its process died (killed, or out of memory)"
 
+Rows = Generator[Row, None, None]  # whoever closes it wants no more
 
-def in_turn(cells: Sequence[Cell]) -> Iterator[Row]:
+
+def in_turn(cells: Sequence[Cell]) -> Rows:
     """Here, one after the other."""
-    return map(play_cell, cells)
+    yield from map(play_cell, cells)
 
 
-def in_processes(cells: Sequence[Cell], jobs: int) -> Iterator[Row]:
+def in_processes(cells: Sequence[Cell], jobs: int) -> Rows:
     """In `jobs` processes at a time."""
     left = list(cells)
     while left:
@@ -40,20 +50,47 @@ def in_processes(cells: Sequence[Cell], jobs: int) -> Iterator[Row]:
             yield rows[0] if rows else _failed(cell, DIED)
 
 
-def _pool(cells: Sequence[Cell], jobs: int) -> Iterator[tuple[int, Row]]:
-    """(index, row) until all are done or a process died."""
-    with ProcessPoolExecutor(min(jobs, len(cells)), mp_context=get_context("spawn")) as pool:
-        futures = {pool.submit(play_cell, cell): index for index, cell in enumerate(cells)}
+def _pool(cells: Sequence[Cell], jobs: int) -> Generator[tuple[int, Row], None, None]:
+    """(index, row) until all are done or a process died. What still runs when it is closed ends at once."""
+    theirs, ours = get_context("spawn").Pipe(duplex=False)
+    with (
+        tempfile.TemporaryDirectory(prefix="mdgan-") as folder,
+        ProcessPoolExecutor(min(jobs, len(cells)), get_context("spawn"), _be_worker, (theirs, folder)) as pool,
+        theirs,
+        ours,
+    ):
+        with _interrupts_blocked():
+            futures = {pool.submit(play_cell, cell): index for index, cell in enumerate(cells)}
         try:
             for future in as_completed(futures):
                 yield futures[future], future.result()
         except BrokenProcessPool:
             return
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
 
 
-def on_dask(cells: Sequence[Cell], address: str) -> Iterator[Row]:
+@contextmanager
+def _interrupts_blocked() -> Iterator[None]:
+    """A process that is started now never sees a Ctrl-C, not even while it starts: it is ours to deal with."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _be_worker(line: Connection, folder: str) -> None:
+    """Leave files in `folder` only, and end, with every process started from here, when the other end is closed."""
+    tempfile.tempdir = folder
+    os.setpgid(0, 0)
+
+    def wait() -> None:
+        line.poll(None)
+        os.killpg(0, signal.SIGKILL)
+
+    Thread(target=wait, daemon=True).start()
+
+
+def on_dask(cells: Sequence[Cell], address: str) -> Rows:
     """On the workers of the scheduler at `address`, which gives a cell to another worker if one dies.
 
     Raises ConfigurationError if distributed is not installed, TryLater if nobody answers.

@@ -7,6 +7,7 @@ import gc
 import os
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -20,7 +21,7 @@ from mdgan_edge.rundir import RunDirectory
 from sim.curves import Curves
 from sim.experiments.conditions import conditions_of, key_of, plan_cell
 from sim.experiments.values import Cell, Priced
-from sim.play import Played, play, report
+from sim.play import Played, bodies_of, play, report
 from sim.world import World
 
 SAMPLES = 20  # images of a row's picture: two of each of ten classes
@@ -37,6 +38,7 @@ def play_cell(cell: Cell) -> Row:
     """The row of this cell; if it cannot be played, or what must hold does not, `failed` says why."""
     row: Row = {"cell": dict(cell.labels), "seed": cell.seed}
     with _ALONE:
+        _make_ready(cell)
         cpu, wall, load = time.process_time(), time.perf_counter(), os.getloadavg()[0]
         try:
             row |= _played(cell) if cell.priced is None else _priced(cell, cell.priced)
@@ -50,6 +52,17 @@ def play_cell(cell: Cell) -> Row:
     spent = {"cpu_s": cpu, "wall_s": wall, "load": load, "cores": os.cpu_count()}
     found: Row = plain(row | {"spent": spent})
     return found
+
+
+def _make_ready(cell: Cell) -> None:
+    """Import what a run needs and have its classifier in the cache, so that no cell pays for what all share."""
+    if cell.scenario.fidelity == "full" and cell.priced is None:
+        from sim.full import Full
+
+        with suppress(Exception):  # whatever is wrong is so again when it is played
+            bodies, _ = bodies_of(plan_cell(cell))
+            assert isinstance(bodies, Full)
+            bodies.scoring()
 
 
 def _played(cell: Cell) -> Row:

@@ -7,6 +7,7 @@ import re
 import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -18,14 +19,16 @@ import msgspec
 from mdgan_edge.errors import DataError, ExitCode, Failed, SelfCheckFailed
 from mdgan_edge.rundir import RUNS, write_json
 from sim.experiments.conditions import Conditions, conditions_of, digest_of, key_of, plan_cell
-from sim.experiments.executors import in_processes, in_turn, on_dask
+from sim.experiments.executors import Rows, in_processes, in_turn, on_dask
 from sim.experiments.kept import EXPERIMENT_FILE, Description, KeptCell
 from sim.experiments.playing import Row
 from sim.experiments.reading import find_experiment, read_experiment
 from sim.experiments.results import Results, identity, valid_rows
 from sim.experiments.summary import end_of, groups, said_of
 from sim.experiments.values import SEEDS_MAX, BudgetName, Cell, Experiment
+from sim.stopping import signals_interrupt
 
+GO_ON = "the same command goes on"
 SHARDS_MAX = 1000
 VIOLATED = "is violated"
 
@@ -62,7 +65,7 @@ class Means:
     shard: Shard = Shard()
     dask: str | None = None
 
-    def play(self, cells: Sequence[Cell]) -> Iterator[Row]:
+    def play(self, cells: Sequence[Cell]) -> Rows:
         """Their rows, as they are finished."""
         if self.dask is not None:
             return on_dask(cells, self.dask)
@@ -116,7 +119,10 @@ def sweep(
 
 
 def play_experiment(experiment: Experiment, folder: Path, means: Means, told: Told, more: Mapping[str, str]) -> Outcome:
-    """Play the cells of this shard that have no row that still holds. All are planned first: mistakes show at once."""
+    """Play the cells of this shard that have no row that still holds. All are planned first: mistakes show at once.
+
+    TERM and Ctrl-C end it at once, finished rows are kept, and Failed says so. For the main thread only.
+    """
     digest = lru_cache(digest_of)  # one look at the images for all cells
     cells = [(cell, conditions_of(plan_cell(cell), cell, digest)) for cell in experiment.cells]
     try:
@@ -127,7 +133,12 @@ def play_experiment(experiment: Experiment, folder: Path, means: Means, told: To
     kept = valid_rows(results.rows(), cells)
     _describe(experiment, folder, cells, kept, more)
     missing = [cell for cell in experiment.cells if means.shard.has(cell) and _identity(cell) not in kept]
-    failed = list(_play(experiment, missing, means, results, told))
+    try:
+        with signals_interrupt():
+            failed = list(_play(experiment, missing, means, results, told))
+    except KeyboardInterrupt:
+        text = f"stopped: {results.path} has {len(valid_rows(results.rows(), cells))} of {len(cells)} cells; {GO_ON}"
+        raise Failed(ExitCode.UNEXPECTED, text) from None
     rows = valid_rows(results.rows(), cells)
     _describe(experiment, folder, cells, rows, more)
     ordered = tuple(rows[_identity(cell)] for cell in experiment.cells if _identity(cell) in rows)
@@ -139,12 +150,13 @@ def _play(experiment: Experiment, cells: Sequence[Cell], means: Means, results: 
     if not cells:
         return
     began = time.monotonic()
-    for count, row in enumerate(means.play(cells), start=1):
-        results.append({"experiment": experiment.name, **row})
-        left = (time.monotonic() - began) / count * (len(cells) - count)
-        told(f"{count}/{len(cells)} {_line(row, experiment.scores)}; {left / 60:.1f} min left")
-        if row.get("failed") is not None:
-            yield row
+    with closing(means.play(cells)) as played:
+        for count, row in enumerate(played, start=1):
+            results.append({"experiment": experiment.name, **row})
+            left = (time.monotonic() - began) / count * (len(cells) - count)
+            told(f"{count}/{len(cells)} {_line(row, experiment.scores)}; {left / 60:.1f} min left")
+            if row.get("failed") is not None:
+                yield row
 
 
 def _line(row: Row, scores: Sequence[str]) -> str:
@@ -224,7 +236,7 @@ def summary_lines(outcome: Outcome) -> list[str]:
     lines = _priced_lines(outcome) if experiment.priced else _score_lines(outcome)
     if outcome.missing:
         total = len(experiment.cells)
-        lines.append(f"{outcome.missing} of {total} cells have no result yet; the same command goes on")
+        lines.append(f"{outcome.missing} of {total} cells have no result yet; {GO_ON}")
     return [*lines, f"results: {Results(outcome.folder).path}", f"page:    mdgan-sim report {outcome.folder}"]
 
 

@@ -48,6 +48,7 @@ def groups(axes: Mapping[str, Sequence[str]], scores: Sequence[str], rows: Seque
             {
                 "cell": labels,
                 "runs": len(several),
+                "scored": scored(several[0]) if several else None,
                 "scores": {score: stated(values) for score, values in ends.items()},
                 "without": {score: len(several) - len(values) for score, values in ends.items()},
                 **{name: stated([row[name] for row in several]) for name in PLAIN},
@@ -64,6 +65,12 @@ def said_of(group: Mapping[str, Any], score: str) -> str:
     without = group["without"][score]
     found = group["scores"][score]
     return words(found) + (f", none in {without} of {group['runs']} runs" if found is not None and without else "")
+
+
+def scored(row: Row) -> str:
+    """Which generator the scores of this row are of."""
+    method, ema = row["conditions"]["method"], row["conditions"]["training.ema"]
+    return "as it is" if method == "flgan" or ema == 0 else f"moving average, training.ema = {ema:g}"
 
 
 def words(found: Mapping[str, float] | None, form: str = ".3g") -> str:
