@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import re
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from sim.report.canvas import style
 from sim.report.nodes import MARKS_MAX, choose_nodes, draw_nodes
 from sim.report.palette import FAULT_COLOURS, FAULT_KINDS, HUB_KINDS, fault_paints
 from sim.report.recorded import Carried, FaultRow, Happened, NodeRow, ScenarioFile, Window
+from sim.report.samples import draw_samples
 from sim.report.series import CURVE_COLUMNS, SHOWN_COLUMNS_MAX, Curve, Histograms
 from sim.report.spacetime import MESSAGES_MAX, ROWS_MAX, lay_out
 from sim.report.spans import MERGE_COLUMNS, Epoch, Span, epochs_of, merged, spans_of
@@ -145,3 +149,14 @@ def test_of_a_burst_the_messages_nearest_to_the_moment_are_shown_and_the_rest_is
     half = MESSAGES_MAX // 2
     assert {int(arrow.title.split(",")[0].split()[1]) for arrow in diagram.arrows} == set(range(-half, half))
     assert diagram.messages_left_out == 1000 - MESSAGES_MAX
+
+
+@pytest.mark.parametrize(("channels", "mode"), [((), "L"), ((3,), "RGB")])
+def test_samples_side_by_side_keep_their_colours_and_cost_no_more_bytes_than_they_have(
+    channels: tuple[int, ...], mode: str
+) -> None:
+    strip = io.BytesIO()
+    Image.fromarray(np.full((28, 280, *channels), 200, np.uint8)).save(strip, "png")
+    drawn = draw_samples([("MD-GAN", strip.getvalue())])
+    assert drawn is not None
+    assert Image.open(io.BytesIO(drawn)).mode == mode

@@ -32,12 +32,15 @@ def draw_samples(strips: Sequence[tuple[str, bytes]]) -> bytes | None:
     panels = figure.subplots(floors, columns, squeeze=False)
     for panel in panels.flat:
         panel.set_axis_off()
+    grey = True
     for panel, (title, png) in zip(panels.flat, shown, strict=False):
         with Image.open(io.BytesIO(png)) as image:
-            pixels = np.asarray(image)
+            pixels, grey = np.asarray(image), grey and image.mode == "L"
         panel.imshow(pixels, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
         panel.set_title(title, loc="left", fontsize=10, color=INK.light)
     figure.tight_layout(pad=0.4)
-    out = io.BytesIO()
-    figure.savefig(out, format="png", facecolor="white", metadata={"Software": None})
+    drawn, out = io.BytesIO(), io.BytesIO()
+    figure.savefig(drawn, format="png", facecolor="white", metadata={"Software": None})
+    with Image.open(drawn) as image:  # of greys half the bytes
+        image.convert("L" if grey else "RGB").save(out, format="png", optimize=True)
     return out.getvalue()
