@@ -43,7 +43,7 @@ ifneq ($(shell $(BIN)/python -c 'print("starts")' 2>/dev/null),starts)
 .PHONY: $(STAMP)
 endif
 
-$(STAMP): setup.py constraints.txt
+$(STAMP): setup.py constraints.txt Makefile
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "mdgan-edge needs Python 3.11 or newer; name one with: make PYTHON=python3.12"; exit 1; }
 	@$(BIN)/python -c 'pass' 2>/dev/null && test -e $@ || \
