@@ -36,7 +36,7 @@ from mdgan_edge.messages import (
     Welcome,
 )
 from tests.hub_world import ALICE, BOB, CAROL, DAVE, EIGHT, FACTS, HubWorld, errors, hello, sent, training_world
-from tests.swap_crashes import is_open
+from tests.journey_crashes import is_open
 
 SWAP = SwapId("alice/1/1")
 A, B, C = (DiscriminatorId(name) for name in ("d1-alice", "d2-bob", "d3-carol"))

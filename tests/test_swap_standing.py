@@ -6,7 +6,7 @@ from broker.member import MALFORMED_MAX
 from mdgan_edge.actors import Garbled, Note
 from mdgan_edge.messages import Accept, Decline, Installed, NodeId, Peers, Propose, Seek
 from tests.hub_world import ALICE, BOB, CAROL, FACTS, HubWorld, sent, training_world
-from tests.swap_crashes import is_open
+from tests.journey_crashes import is_open
 from tests.test_hub_swaps import BY_BOB, SWAP, TO_BOB, A, B, abort_to, committed, half_done, owned, told
 
 

@@ -4,9 +4,12 @@ Those without an invariant are rarely seen in `everything`: tests/test_mass_leav
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 from broker.adoptions import Adoptions
+from broker.core import HubCore
+from broker.greeting import RunFacts
 from broker.member import Member
 from broker.ownership import Ownership
 from broker.shelving import Shelving
@@ -86,3 +89,15 @@ def what_was_trained_gives_way() -> Any:
         return begin
 
     return broken(Adoptions, "begin", hungry)
+
+
+def a_hub_that_starts_anew_takes_what_it_keeps_for_its_own() -> Any:
+    def grasping(true: Any) -> Any:
+        def made(self: HubCore, settings: Any, facts: RunFacts, now: Any) -> None:
+            kept = {one.discriminator_id for one in facts.shelf}
+            owners = tuple(one for one in facts.owners if one.discriminator_id not in kept)
+            true(self, settings, dataclasses.replace(facts, owners=owners), now)
+
+        return made
+
+    return broken(HubCore, "__init__", grasping)
