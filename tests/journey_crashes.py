@@ -28,7 +28,7 @@ from sim.world import World
 from tests.journeys import Kind
 
 AWAY_S = 3  # how long who dies is away
-HEALS_AFTER_S = 5  # the end of the journey if nobody dies
+HEALS_AFTER_S = 2  # the end of the journey if nobody dies, and then the time for which somebody may be away
 LOOKED_AT_S = 55  # from the heal on: rejoin_within, and the longest doubt there may be
 NEVER_HEALED_S = 600  # later than the end of any journey that is looked at
 CARRIED_MAX = 4  # effects of a decision: PERSIST, two COMMITs, a line of the journal
@@ -192,4 +192,5 @@ def target(kind: Kind, seed: int) -> Target | None:
     late = NEVER_HEALED_S * S
     journey = played(kind, seed, None, late).found
     over_at = played(kind, seed, journey, late).over_at if journey is not None else 0
-    return Target(kind, seed, journey, over_at + HEALS_AFTER_S * S) if journey is not None else None
+    healed_at = over_at + (HEALS_AFTER_S + max(kind.away_s)) * S
+    return Target(kind, seed, journey, healed_at) if journey is not None else None

@@ -36,15 +36,16 @@ class Kind:
         return journey.startswith(self.mark) if self.mark else not journey.startswith(marks)
 
 
-def rain(nodes: int, fault: tuple[Fault, ...] = (), **settings: Any) -> Scenario:
+def rain(nodes: int, *faults: Fault, **more: Any) -> Scenario:
+    """Every node is due for a swap after every task."""
     link = LinkTerms(latency=Lognormal(Duration(30 * MS), 0.5), loss=0.1, duplicate=0.1)
-    more = {key.replace("__", "."): value for key, value in settings.items()}
+    steps = {"training.steps": 1_000_000, "training.swap": 0.01}
     return Scenario(
         name="journey",
         duration=Duration(0),
         nodes=nodes,
-        fault=fault,
-        settings={"training.steps": 1_000_000, "hub.heartbeat_s": 2.0, "hub.lease_s": 5.0, **more},
+        fault=faults,
+        settings={**steps, "hub.heartbeat_s": 2.0, "hub.lease_s": 5.0, **more},
         links=Links(default=link),
         device=Device(task=Lognormal(Duration(2 * S), 0.3)),
         expect=Expect(rejoin_within=Duration(12 * S), advance_within=Duration(20 * S), starve_within=Duration(40 * S)),
@@ -52,13 +53,12 @@ def rain(nodes: int, fault: tuple[Fault, ...] = (), **settings: Any) -> Scenario
 
 
 def all_swap(seed: int) -> Scenario:
-    """Every node is due for a swap after every task."""
-    return rain(2 + seed % 2, training__swap=0.01)
+    return rain(2 + seed % 2)
 
 
 def changing(nodes: int, *faults: Fault) -> Scenario:
-    """Nodes come and go, and swap now and then."""
-    return rain(nodes, faults, training__swap=0.01, training__quorum=1, hub__death_timeout_s=DEATH_S)
+    """Nodes come and go."""
+    return rain(nodes, *faults, **{"training.quorum": 1, "hub.death_timeout_s": DEATH_S})
 
 
 def leaves(*who: str, at: Duration) -> Leave:
@@ -84,4 +84,4 @@ def some_leave(seed: int) -> Scenario:
 SWAP = Kind("swap", "", all_swap, (3,))
 ADOPTION = Kind("adoption", adoptions.MARK, one_joins, (3, 16))
 HAND_OVER = Kind("hand-over", shelving.MARK, some_leave, (3, 16))
-KINDS = {kind.name: kind for kind in (SWAP, ADOPTION, HAND_OVER)}
+KINDS = (SWAP, ADOPTION, HAND_OVER)

@@ -9,8 +9,8 @@ from __future__ import annotations
 import pytest
 
 from mdgan_edge.messages import NodeId
-from tests.journey_crashes import Blow, Target, target
-from tests.journeys import ADOPTION, HAND_OVER, SWAP, Kind
+from tests.journey_crashes import AWAY_S, Blow, Target, target
+from tests.journeys import ADOPTION, HAND_OVER, KINDS, SWAP, Kind
 from tests.mutants import adoptions, swaps
 
 SEEDS_LONG = 100
@@ -19,7 +19,7 @@ SHORT = [  # seeds whose journey is short
     *((ADOPTION, seed) for seed in (4, 5)),  # from the hub's shelf, from a dead one's partner
     *((HAND_OVER, seed) for seed in (4, 9)),
 ]
-EVERY = 3  # in the suite: one moment of so many; all of what is torn
+EVERY = 3  # in the suite: one moment of so many, and who dies is soon back; all of what is torn
 
 
 def met(kind: Kind, seed: int) -> Target:
@@ -40,14 +40,14 @@ def found(one: Target, blows: list[Blow]) -> set[str]:
 @pytest.mark.parametrize(("kind", "seed"), SHORT, ids=str)
 def test_a_death_on_a_journey_loses_nothing_doubles_nothing_and_leaves_nobody_in_doubt(kind: Kind, seed: int) -> None:
     one = met(kind, seed)
-    blows = one.blows()
+    blows = [blow for blow in one.blows() if blow.away_s == AWAY_S]
     for blow in (*blows[seed % EVERY :: EVERY], *(blow for blow in blows if blow.carried is not None)):
         assert_survived(one, blow)
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("seed", range(SEEDS_LONG))
-@pytest.mark.parametrize("kind", [SWAP, ADOPTION, HAND_OVER], ids=str)
+@pytest.mark.parametrize("kind", KINDS, ids=str)
 def test_no_death_at_any_event_of_a_journey_does(kind: Kind, seed: int) -> None:
     one = target(kind, seed)
     if one is None:
