@@ -15,6 +15,7 @@ from broker.member import NEVER, Member
 from broker.membership import Membership
 from broker.ownership import Owner, Ownership
 from broker.shelving import Shelving
+from broker.whereabouts import HOPS_AHEAD
 from mdgan_edge.actors import HUB, Effect, Nanos, Note, Persist, Run, Send, nanos
 from mdgan_edge.messages import (
     Abort,
@@ -38,7 +39,6 @@ ADOPT_AGAIN_S = 2.0  # how often it is told, while it may not be ready to hear i
 COPIES_FROM = Version(20)  # before that nobody's discriminator is worth copying
 DRAWS_MAX = 8  # how often a giver is drawn at random until one fits
 GIVING_MAX = 4  # copies that the hub gives from its shelf at once
-HOPS_AHEAD = 1  # of what is on record: a copy whose adoption came to nothing has the name it would have had
 MARK = "+"  # what an adoption's id begins with: no node's name does
 
 Name = tuple[DiscriminatorId, int]

@@ -349,7 +349,8 @@ class HubCore:
         self._sweep_at = Nanos(now + nanos(SWEEP_S))
         self.training.look_at_all()
         behind = self.training.shares.behind(self.members.there(now))
-        swaps = [*self.swaps.sweep(self.training.version, now), *self.shelving.sweep(now)]
+        dead = [one.node for one in changes if one.state is MemberState.DEAD and self.phase is Phase.TRAINING]
+        swaps = [*self.swaps.sweep(self.training.version, now), *self.shelving.sweep(dead, now)]
         return [*(change.note() for change in changes), *swaps, *(low_share(member, part) for member, part in behind)]
 
     def _step(self, now: Nanos) -> list[Effect]:

@@ -1,13 +1,16 @@
-"""The hub's shelf: discriminators that nodes hand over when they leave, before BYE_ACK. Pure.
+"""The hub's shelf: discriminators that nodes hand over when they leave, and what dead ones leave behind. Pure.
 
 A node that leaves gives what it owns, then one by one the orphans of which nobody else surely has a copy. The life of
 each: it waits for its turn → FETCH → COPY → on disk. After the last BYE_ACK; or HAND_OVER_S is over, and the node goes
 by itself. What it leaves behind is in its own state folder, as ever.
+
+What a dead node owned is fetched in the same way from one that has a backup of it, which would go with that one's next
+swap; as long as there is room on the shelf, and no longer than RESCUE_S after the death.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from broker.greeting import RunFacts
@@ -15,25 +18,26 @@ from broker.jobs import Forget, Keep, Kept
 from broker.member import Member
 from broker.membership import Membership
 from broker.ownership import Ownership
-from broker.whereabouts import Whereabouts
+from broker.whereabouts import HOPS_AHEAD, Whereabouts
 from mdgan_edge.actors import HUB, Effect, Nanos, Note, Run, Send, nanos
 from mdgan_edge.messages import Accept, Bye, ByeAck, Copy, Decline, DiscriminatorId, Fetch, Message, NodeId, SwapId
 
 HAND_OVER_S = 12.0  # how long a node that leaves is waited for; nodes wait as long
 HAND_OVERS_MAX = 4  # at once, until they are on disk: each may be megabytes
+RESCUE_S = 40.0  # how long a backup of what a dead node owned is asked for, again and again
 MARK = "="  # what a hand-over's id begins with: no node's name does
 
 
 @dataclass(slots=True)
 class HandOver:
-    """What a node that has said BYE is to give now."""
+    """What a node is to give now."""
 
     member: Member
     until: Nanos
     swap_id: SwapId
     wanted: DiscriminatorId
     hop: int
-    tried: frozenset[DiscriminatorId]  # this one, and those before it
+    tried: frozenset[DiscriminatorId] | None  # by one that has said BYE: this one, and those before; None: it stays
     asked: bool = False
     keeping: bool = False  # the trainer has it, whatever becomes of the node
     needless: bool = False  # it has an owner again
@@ -45,10 +49,12 @@ class Shelving:
     def __init__(self, wanted: bool, facts: RunFacts, members: Membership, ownership: Ownership) -> None:
         self.whereabouts = Whereabouts(facts.architecture, facts.shelf)
         self.handed_over = 0
+        self.orphans_kept = 0
         self._wanted, self._run_id, self._epoch = wanted, facts.run_id, facts.epoch
         self._members, self._ownership = members, ownership
         self._open: dict[NodeId, HandOver] = {}
         self._under_way: dict[SwapId, HandOver] = {}  # with the trainer
+        self._left_behind: dict[DiscriminatorId, Nanos] = {}  # by a dead node; how long it is asked for
         self._to_forget: list[DiscriminatorId] = []
         self._forgetting = False
         self._count = 0
@@ -64,12 +70,17 @@ class Shelving:
     def _go_on(self, member: Member, tried: frozenset[DiscriminatorId], until: Nanos) -> list[Effect]:
         """It is to give the next, or may go."""
         for wanted, hop in self._lost_with(member.node, tried):
-            self._count += 1
-            swap_id = SwapId(f"{MARK}{self._epoch}/{self._count}")
-            self._open[member.node] = HandOver(member, until, swap_id, wanted, hop, tried | {wanted})
-            return self._ask_next()
+            return self._begin(member, until, wanted, hop, tried | {wanted})
         self._open.pop(member.node, None)
         return [_send(member, ByeAck()), *self._ask_next()]
+
+    def _begin(
+        self, member: Member, until: Nanos, wanted: DiscriminatorId, hop: int, tried: frozenset[DiscriminatorId] | None
+    ) -> list[Effect]:
+        self._count += 1
+        swap_id = SwapId(f"{MARK}{self._epoch}/{self._count}")
+        self._open[member.node] = HandOver(member, until, swap_id, wanted, hop, tried)
+        return self._ask_next()
 
     def _lost_with(self, node: NodeId, tried: frozenset[DiscriminatorId]) -> Iterator[tuple[DiscriminatorId, int]]:
         """What it owns, as it is now: a backup is older. Then orphans of which it has the last copy."""
@@ -105,7 +116,7 @@ class Shelving:
         return _send(one.member, Fetch(one.swap_id, HUB.node, one.member.node, one.wanted))
 
     def received(self, member: Member, message: Message) -> list[Effect] | None:
-        """What a node that has said BYE says still; None if nothing is wanted of it."""
+        """What a node says that is to give something; None if nothing is wanted of it."""
         one = self._open.get(member.node)
         if one is None:
             return None
@@ -116,9 +127,10 @@ class Shelving:
             case Accept():
                 return []
             case Copy() if message.swap_id == one.swap_id and fetched:
-                if (message.discriminator_id, message.hop) != (one.wanted, one.hop):
+                if not self._fits(one, message):
+                    self._left_behind.pop(one.wanted, None)
                     return self._failed(one, "it gave another")
-                one.keeping, self._under_way[one.swap_id] = True, one
+                one.hop, one.keeping, self._under_way[one.swap_id] = message.hop, True, one
                 return [Run(Keep(message, self._run_id))]
             case Decline() if message.swap_id == one.swap_id and fetched:
                 return self._failed(one, f"it has none to give: {message.reason}")
@@ -127,42 +139,84 @@ class Shelving:
             case _:
                 return None
 
+    def _fits(self, one: HandOver, copy: Copy) -> bool:
+        """It is what was asked for; or a younger copy of that, which its giver was to get in a swap."""
+        newest = (self._ownership.hop_of(one.wanted) or 0) + HOPS_AHEAD
+        young = one.hop <= copy.hop <= newest and self._is_orphan(one.wanted)
+        return copy.discriminator_id == one.wanted and (young or copy.hop == one.hop)
+
     def kept(self, kept: Kept) -> list[Effect]:
         """The trainer has put one onto the shelf, or could not."""
         one = self._under_way.pop(kept.swap_id)
         if one.needless:
             effects = self._forget(one.wanted)
         elif kept.trouble is not None:
+            self._left_behind.pop(one.wanted, None)  # no other copy would fare better
             effects = [_lost(one.member, one.wanted, kept.trouble)]
         else:
             effects = self._shelved(one)
         waits = self._open.get(one.member.node) is one  # else it is back
-        return effects + (self._go_on(one.member, one.tried, one.until) if waits else self._ask_next())
+        return effects + (self._over(one) if waits else self._ask_next())
+
+    def _over(self, one: HandOver) -> list[Effect]:
+        """The node is to give the next, may go, or goes on training."""
+        if one.tried is not None:
+            return self._go_on(one.member, one.tried, one.until)
+        del self._open[one.member.node]
+        return self._ask_next()
 
     def _shelved(self, one: HandOver) -> list[Effect]:
         out = self.whereabouts.shelve(one.wanted, one.hop)
-        self.handed_over += 1
+        leaves = one.tried is not None
+        self.handed_over += leaves
+        self.orphans_kept += not leaves
         facts = {"node": one.member.node, "discriminator": one.wanted, "hop": one.hop}
-        return [*([] if out is None else self._forget(out)), Note("handed_over", "its node leaves", facts)]
+        note = (
+            Note("handed_over", "its node leaves", facts) if leaves else Note("orphan_kept", "its owner is dead", facts)
+        )
+        return [*([] if out is None else self._forget(out)), note]
 
     def _failed(self, one: HandOver, why: str) -> list[Effect]:
-        """It may go all the same: what it owns is in its own folder."""
-        return [_lost(one.member, one.wanted, why), *self._go_on(one.member, one.tried, one.until)]
+        """It may go all the same: what it owns is in its own folder. Who stays is asked again at the next sweep."""
+        lost = [] if one.tried is None else [_lost(one.member, one.wanted, why)]
+        return [*lost, *self._over(one)]
 
     def back(self, node: NodeId, owned: DiscriminatorId, holds: bool) -> list[Effect]:
         """The node says HELLO; if it `holds` what it owns, a copy on the shelf would only grow old."""
         self._open.pop(node, None)
         return [*(self.forget(owned) if holds else []), *self._ask_next()]
 
-    def sweep(self, now: Nanos) -> list[Effect]:
-        """Nobody is waited for any longer than it waits itself; what has come is kept all the same."""
+    def sweep(self, dead: Iterable[NodeId], now: Nanos) -> list[Effect]:
+        """Nobody is waited for any longer than it waits itself; what has come is kept all the same.
+
+        `dead`: who was found to be so while the run goes on; what they owned is looked for.
+        """
         late = [one for one in self._open.values() if now >= one.until and not one.keeping]
         effects: list[Effect] = []
         for one in late:
             del self._open[one.member.node]
-            others = (wanted for wanted, _ in self._lost_with(one.member.node, one.tried))
-            effects += (_lost(one.member, wanted, "out of time") for wanted in (one.wanted, *others))
-        return [*effects, *(self._ask_next() if late else [])]
+            if one.tried is not None:
+                others = (wanted for wanted, _ in self._lost_with(one.member.node, one.tried))
+                effects += (_lost(one.member, wanted, "out of time") for wanted in (one.wanted, *others))
+        effects += self._ask_next() if late else []
+        owned = map(self._ownership.owned, dead if self._wanted else ())
+        self._left_behind |= {mine[0]: Nanos(now + nanos(RESCUE_S)) for mine in owned if mine is not None}
+        return [*effects, *(self._look_for(now) if self._left_behind else [])]
+
+    def _look_for(self, now: Nanos) -> list[Effect]:
+        """What dead nodes owned, at who has a backup of it; at one at a time that gives nothing else."""
+        effects: list[Effect] = []
+        for wanted, until in list(self._left_behind.items()):
+            hops = self.whereabouts.holders(wanted)
+            there = [node for node in hops if self._is_there(node)]
+            safe = HUB.node in hops or self.whereabouts.is_full or not self._is_orphan(wanted)
+            if safe or not there or now >= until:
+                del self._left_behind[wanted]
+                continue
+            giver = self._members.get(max(there, key=lambda node: hops[node]))
+            if giver is not None and giver.node not in self._open:
+                effects += self._begin(giver, Nanos(now + nanos(HAND_OVER_S)), wanted, hops[giver.node], None)
+        return effects
 
     # --- forgetting -----------------------------------------------------------------------------------------------
 

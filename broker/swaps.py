@@ -19,6 +19,7 @@ from broker.greeting import RunFacts
 from broker.member import Member, MemberState
 from broker.membership import Membership
 from broker.ownership import Ownership
+from broker.shelving import MARK as HAND_OVER_MARK
 from broker.shelving import Shelving
 from mdgan_edge.actors import HUB, Effect, Nanos, Note, Persist, Send, nanos
 from mdgan_edge.messages import (
@@ -151,6 +152,8 @@ class Swaps:
 
     def relay(self, member: Member, message: PeerMessage, version: Version, now: Nanos) -> list[Effect]:
         """What one node says in its own name to another, or to the hub; who is not there, is said to be gone."""
+        if message.to == HUB.node and message.swap_id.startswith(HAND_OVER_MARK):
+            return self.shelving.received(member, message) or []
         if message.to == HUB.node:
             return self.adoptions.told(member, message, version, now)
         to = self._members.get(message.to)

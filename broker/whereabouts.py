@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from mdgan_edge.actors import HUB
 from mdgan_edge.messages import DiscriminatorId, HeldDiscriminator, NodeId
 
+HOPS_AHEAD = 1  # of what is on record: a copy of a journey that came to nothing has the name it would have had
 ORPHANS_MAX = 64  # discriminators on the hub's shelf; the oldest makes room
 
 
@@ -29,6 +30,11 @@ class Whereabouts:
     def shelf(self) -> tuple[DiscriminatorId, ...]:
         """What the hub itself keeps, the oldest first."""
         return self._of.get(HUB.node, ())
+
+    @property
+    def is_full(self) -> bool:
+        """Whether for one more the oldest would have to make room."""
+        return len(self.shelf) >= ORPHANS_MAX
 
     @property
     def known(self) -> tuple[DiscriminatorId, ...]:

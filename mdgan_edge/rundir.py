@@ -127,7 +127,7 @@ class RunDirectory:
 
     @property
     def orphans(self) -> Path:
-        """The directory of discriminators that the hub has taken over from nodes that left."""
+        """The directory of discriminators that the hub has taken over from nodes that left or died."""
         return self.path / "orphans"
 
     @property

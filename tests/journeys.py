@@ -70,13 +70,13 @@ DIES = Crash(at=EARLY, who=("n1",))
 
 
 def one_joins(seed: int) -> Scenario:
-    """It adopts a copy, or what one that has left had handed over, or what the last partner of a dead one has."""
+    """It adopts a copy; or what one that has left had handed over; or what a dead one owned."""
     nodes, gone = ((3, ()), (3, (leaves("n1", at=EARLY),)), (2, (DIES,)))[seed % 3]
     return changing(nodes, *gone, Join(at=LATER, who=("late",)))
 
 
 def some_leave(seed: int) -> Scenario:
-    """One; or two at once; or one that has swapped with one that is dead, and has the last copy of what that owned."""
+    """One; or two at once; or one that has swapped with a dead one, after the hub has asked it for what that owned."""
     leaving = leaves("n0", at=LATER)
     return (changing(3, leaving), changing(4, leaves("n0", "n1", at=LATER)), changing(2, DIES, leaving))[seed % 3]
 

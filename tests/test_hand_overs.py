@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from msgspec.structs import replace
 
@@ -51,9 +53,9 @@ def fetched(effects: list[Effect]) -> list[DiscriminatorId | None]:
     return [fetch.wanted for _, fetch in sent(effects, Fetch)]
 
 
-def swapped_world(*more: NodeId) -> HubWorld:
+def swapped_world(*more: NodeId, **training: Any) -> HubWorld:
     """Alice and Bob have swapped: each has a backup of what the other owns."""
-    world = training_world(ALICE, BOB, *more)
+    world = training_world(ALICE, BOB, *more, **training)
     swap = SwapId("alice/1/1")
     world.say(ALICE, Prepared(swap, BOB, ALICES, 0, BOBS, 0))
     world.say(BOB, Prepared(swap, ALICE, BOBS, 0, ALICES, 0))

@@ -49,7 +49,7 @@ def test_nothing_is_lost_with_those_that_leave(seed: int) -> None:
         adoptions.what_nodes_once_said_to_have_counts_for_ever,
     ],
 )
-def test_that_it_would_be_is_seen(mutant: Any) -> None:
-    with mutant():
+def test_that_it_would_be_is_seen_if_nobody_looked_for_it_before(mutant: Any) -> None:
+    with mutant(), adoptions.nobody_looks_for_what_the_dead_owned():
         found = {violation.invariant for seed in range(SEEDS) for violation in violations(seed)}
     assert found == {"handed_over"}

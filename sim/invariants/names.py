@@ -96,6 +96,7 @@ SOMETIMES: tuple[str, ...] = (
     "peer_silent",
     "swap_aborted",
     "handed_over",
+    "orphan_kept",
     "orphan_restored",
     "newcomer_copied",
     "not_adopted",

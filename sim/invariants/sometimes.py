@@ -27,7 +27,7 @@ def of_hub_note(note: Note, counts: dict[str, int]) -> None:
         case "swap_committed":
             counts["swapped"] += 1
             counts["direct_swap" if note.facts["direct"] else "relayed_swap"] += 1
-        case "swap_aborted" | "handed_over" | "orphan_restored" | "newcomer_copied" | "not_adopted":
+        case "swap_aborted" | "handed_over" | "orphan_kept" | "orphan_restored" | "newcomer_copied" | "not_adopted":
             counts[note.what] += 1
         case "joined":
             counts["spare_installed"] += note.facts["action"] == "install"

@@ -34,6 +34,10 @@ def what_nodes_once_said_to_have_counts_for_ever() -> Any:
     return broken(Shelving, "_is_safe", always(True))
 
 
+def nobody_looks_for_what_the_dead_owned() -> Any:
+    return broken(Shelving, "_look_for", always([]))
+
+
 def a_backup_excuses_and_goes_with_the_last_that_has_it() -> Any:
     def own_only(_: Any) -> Any:
         def lost_with(self: Shelving, node: NodeId, tried: Any) -> Any:
