@@ -24,6 +24,7 @@ HEIGHT = 270  # of a panel, points
 PANELS_ABREAST = 3
 PANEL_GAP = 64
 NARROW_LEFT = 64
+KEY_COLUMNS = 4
 SPREAD_STRENGTH = 0.13
 SPREAD = 0.3  # of a place on the axis: how far apart lines lie
 OVER = {"updates": "generator updates", "virtual_s": "virtual time (s)", "gone": "nodes that are gone"}
@@ -58,12 +59,14 @@ def draw_chart(chart: Chart, facts: Facts) -> tuple[Canvas, tuple[Stroke, ...]]:
 
 
 def add_key(drawn: Canvas, strokes: Sequence[Stroke]) -> None:
-    """What each line is, within the first panel, for a picture that stands alone."""
+    """What each line is, above the panels, for a picture that stands alone."""
     handles = []
     for stroke in strokes:
         dashes: Any = DASHES[TEXTURES[stroke.dashes]]  # type: ignore[index]
         handles.append(Line2D([], [], color=stroke.colour.light, linestyle=dashes, label=stroke.name))
-    drawn.panels[0].legend(handles=handles, loc="best", frameon=False, fontsize="small")
+    drawn.figure.legend(
+        handles=handles, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=KEY_COLUMNS, frameon=False, fontsize="small"
+    )
 
 
 def words_of(score: str) -> str:

@@ -118,7 +118,9 @@ def _png(figure: Any) -> bytes:
 
     out = io.BytesIO()
     FigureCanvasAgg(figure)
-    figure.savefig(out, format="png", dpi=DOTS_PER_INCH, facecolor="white", metadata={"Software": None})
+    figure.savefig(
+        out, format="png", dpi=DOTS_PER_INCH, facecolor="white", bbox_inches="tight", metadata={"Software": None}
+    )
     return out.getvalue()
 
 
