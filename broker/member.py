@@ -97,6 +97,7 @@ class Member:
     header: Header = NO_HEADER  # of everything that is said in this session
     discriminator_id: DiscriminatorId = NO_DISCRIMINATOR
     hop: int = 0
+    swapped_at: int | None = None  # how many tasks it had answered when it swapped last
     state: MemberState = MemberState.ACTIVE
     in_flight: dict[TaskId, InFlight] = field(default_factory=dict)
     in_vain: int = 0  # answers that came too late to be merged, since the last that was

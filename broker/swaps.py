@@ -19,6 +19,7 @@ from broker.greeting import RunFacts
 from broker.member import Member, MemberState
 from broker.membership import Membership
 from broker.ownership import Ownership
+from broker.pairing import Pairing
 from broker.shelving import MARK as HAND_OVER_MARK
 from broker.shelving import Shelving
 from mdgan_edge.actors import HUB, Effect, Nanos, Note, Persist, Send, nanos
@@ -41,9 +42,7 @@ from mdgan_edge.messages import (
     Version,
 )
 from mdgan_edge.settings import Settings
-from mdgan_edge.streams import stream_seed
 
-VIEW_SIZE = 8  # c: how many peers a node is told of
 SWAP_DEADLINE_S = 30.0  # how long one that is PREPARED waits for the other
 COMMIT_AGAIN_S = 2.0  # how often COMMIT is said until INSTALLED
 NOT_THE_OWNER = "not the owner"
@@ -104,11 +103,11 @@ class Swaps:
         self.shelving = Shelving(adopts, facts, members, ownership)
         self.adoptions = Adoptions(adopts, members, ownership, directory, self.shelving, facts.epoch, unseen_until)
         self.barrier = Barrier(settings.training.swap_barrier, members)
+        self._pairing = Pairing(settings, members, facts.epoch)
         self._members, self._ownership, self._epoch = members, ownership, facts.epoch
         self._halves: dict[Pair, Half] = {}
         self._told: dict[NodeId, Told] = {}
         self._void: dict[NodeId, deque[Pair]] = {}
-        self._views = 0
         self._closed = False
 
     # --- what nodes say -------------------------------------------------------------------------------------------
@@ -147,8 +146,7 @@ class Swaps:
         return []
 
     def _introduced(self, member: Member) -> list[Effect]:
-        others = [self._members.get(node) for node in self._view(member.node)]
-        return self.directory.introduce(member, [other for other in others if other is not None])
+        return self.directory.introduce(member, self._pairing.view(member))
 
     def relay(self, member: Member, message: PeerMessage, version: Version, now: Nanos) -> list[Effect]:
         """What one node says in its own name to another, or to the hub; who is not there, is said to be gone."""
@@ -170,15 +168,6 @@ class Swaps:
         """Whether somebody who is there has not said yet that it holds what it owns."""
         members = map(self._members.get, self._told)
         return any(member is not None and member.state is MemberState.ACTIVE for member in members)
-
-    def _view(self, node: NodeId) -> tuple[NodeId, ...]:
-        """At most VIEW_SIZE live nodes without this one: a draw without replacement, counted."""
-        others = [one for one in self._members.live if one != node]
-        self._views += 1
-        for place in range(min(VIEW_SIZE, len(others))):
-            other = place + stream_seed(self._epoch, "view", node, self._views, place) % (len(others) - place)
-            others[place], others[other] = others[other], others[place]
-        return tuple(others[:VIEW_SIZE])
 
     def _prepared(self, member: Member, said: Prepared, version: Version, now: Nanos) -> list[Effect]:
         mine = self._ownership.owned(member.node)
@@ -263,6 +252,7 @@ class Swaps:
         for one in (partner, member):
             self.adoptions.gave_away(one.node, one.discriminator_id, one.hop)
             self.barrier.committed(one.node, version, now)
+            self._pairing.swapped(one)
             effects.append(self._tell(one, said.swap_id, now))
         facts = {"swap_id": said.swap_id, "version": version, "nodes": [partner.node, member.node]}
         names = {"given": [said.received_id, said.held_id], "direct": direct}

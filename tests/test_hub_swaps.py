@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from broker.core import HubCore
 from broker.ownership import Owner, Record
-from broker.swaps import COMMIT_AGAIN_S, SWAP_DEADLINE_S, VIEW_SIZE, VOID_REMEMBERED
+from broker.swaps import COMMIT_AGAIN_S, SWAP_DEADLINE_S, VOID_REMEMBERED
 from mdgan_edge.actors import Effect, Header, Note, Persist, Send
 from mdgan_edge.messages import (
     Abort,
@@ -35,7 +35,7 @@ from mdgan_edge.messages import (
     Verdict,
     Welcome,
 )
-from tests.hub_world import ALICE, BOB, CAROL, DAVE, EIGHT, FACTS, HubWorld, errors, hello, sent, training_world
+from tests.hub_world import ALICE, BOB, CAROL, DAVE, FACTS, HubWorld, errors, hello, sent, training_world
 from tests.journey_crashes import is_open
 
 SWAP = SwapId("alice/1/1")
@@ -333,22 +333,7 @@ def test_what_was_not_on_record_before_a_restart_is_void_after_it() -> None:
         assert (said.discriminator_id, said.hop, said.action) == (mine, 0, "keep")
 
 
-# --- who is told of whom, and what is handed on -----------------------------------------------------------------------
-
-
-def test_a_node_is_told_of_eight_live_nodes_at_most_and_never_of_itself() -> None:
-    world = training_world(*EIGHT, ALICE, BOB, quorum="all", step_timeout_s=0.0)
-    told = [sent(world.say(ALICE, Seek()), Peers)[0][1].nodes for _ in range(20)]
-    views = [tuple(one.node for one in nodes) for nodes in told]
-    assert all(len(set(nodes)) == len(nodes) == VIEW_SIZE for nodes in views)
-    assert all(ALICE not in nodes for nodes in views)
-    assert set().union(*views) == {*EIGHT, BOB}
-    assert len(set(views)) > 1
-
-
-def test_who_is_alone_is_told_of_nobody() -> None:
-    world = training_world(ALICE, quorum="all", step_timeout_s=0.0)
-    assert sent(world.say(ALICE, Seek()), Peers) == [(ALICE, Peers(()))]
+# --- what is handed on -----------------------------------------------------------------------
 
 
 ROW = Tensor("float32", (2,), b"12345678")

@@ -35,6 +35,7 @@ CORES = (
     "broker.greeting",
     "broker.member",
     "broker.membership",
+    "broker.pairing",
     "broker.ownership",
     "broker.report",
     "broker.schedule",
