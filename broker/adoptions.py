@@ -13,9 +13,8 @@ from broker.directory import Directory
 from broker.jobs import Give, Given
 from broker.member import NEVER, Member
 from broker.membership import Membership
-from broker.ownership import Owner, Ownership
+from broker.ownership import HOPS_AHEAD, Owner, Ownership
 from broker.shelving import Shelving
-from broker.whereabouts import HOPS_AHEAD
 from mdgan_edge.actors import HUB, Effect, Nanos, Note, Persist, Run, Send, nanos
 from mdgan_edge.messages import (
     Abort,

@@ -92,6 +92,7 @@ class Member:
     session: Session
     shard_size: int = 0
     labels: tuple[int, ...] | None = None
+    classes: frozenset[int] = frozenset()  # the same; empty if it tells none
     peer_endpoint: str | None = None  # where other nodes reach it
     last_seen: Nanos = NEVER
     header: Header = NO_HEADER  # of everything that is said in this session

@@ -102,6 +102,7 @@ class Membership:
         member.state, member.overdue, member.draining = MemberState.ACTIVE, False, False
         member.paused_until, member.adopts, member.refusals = NEVER, False, 0
         member.shard_size, member.labels, member.peer_endpoint = hello.shard_size, hello.labels, hello.peer_endpoint
+        member.classes = frozenset(hello.labels or ())
         member.discriminator_id, member.hop = discriminator
         member.warm_up_left = member.warm_up_left if warm_up is None else warm_up
         member.last_seen = now

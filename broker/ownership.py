@@ -19,6 +19,7 @@ from mdgan_edge.messages import (
     NodeId,
 )
 
+HOPS_AHEAD = 1  # of what is on record: a copy of a journey that came to nothing has the name it would have had
 LOST_MAX = 1024  # discriminators whose owner came back without them; the oldest is forgotten
 NUMBER_PATTERN = r"d[1-9][0-9]{0,14}"  # of a name, before the dash
 
@@ -100,6 +101,10 @@ class Ownership:
     def owner_of(self, discriminator_id: DiscriminatorId) -> NodeId | None:
         """Who owns it, whether it is there or not; None: nobody."""
         return self._owner_of.get(discriminator_id)
+
+    def hop_limit(self, discriminator_id: DiscriminatorId) -> int:
+        """The most moves that a copy of it can have behind it."""
+        return (self.hop_of(discriminator_id) or 0) + HOPS_AHEAD
 
     def hop_of(self, discriminator_id: DiscriminatorId) -> int | None:
         """How often it has moved; None: nobody owns it, nor came back without it."""

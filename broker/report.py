@@ -42,7 +42,7 @@ def swaps_report(swaps: Swaps) -> dict[str, int]:
         "direct": counts.direct,
         "relayed": counts.committed - counts.direct,
         "handed_over": swaps.shelving.handed_over,
-        "orphans_kept": swaps.shelving.orphans_kept,
+        "orphans_kept": swaps.shelving.rescue.kept_count,
         "orphans_restored": adopted.orphans_restored,
         "newcomers_copied": adopted.newcomers_copied,
         "not_adopted": adopted.not_adopted,

@@ -20,7 +20,6 @@ from broker.member import Member, MemberState
 from broker.membership import Membership
 from broker.ownership import Ownership
 from broker.pairing import Pairing
-from broker.shelving import MARK as HAND_OVER_MARK
 from broker.shelving import Shelving
 from mdgan_edge.actors import HUB, Effect, Nanos, Note, Persist, Send, nanos
 from mdgan_edge.messages import (
@@ -146,14 +145,16 @@ class Swaps:
         return []
 
     def _introduced(self, member: Member) -> list[Effect]:
-        return self.directory.introduce(member, self._pairing.view(member))
+        view = self._pairing.view(member)
+        alone = not view and self._pairing.found_alone(member)
+        note = Note("no_partner", "no live node judges much the same classes: it does not swap", {"node": member.node})
+        return [*self.directory.introduce(member, view), *([note] if alone else [])]
 
     def relay(self, member: Member, message: PeerMessage, version: Version, now: Nanos) -> list[Effect]:
         """What one node says in its own name to another, or to the hub; who is not there, is said to be gone."""
-        if message.to == HUB.node and message.swap_id.startswith(HAND_OVER_MARK):
-            return self.shelving.received(member, message) or []
         if message.to == HUB.node:
-            return self.adoptions.told(member, message, version, now)
+            told = self.adoptions.told(member, message, version, now)
+            return [*told, *self.shelving.rescue.received(member, message)]
         to = self._members.get(message.to)
         begins = isinstance(message, Propose | Fetch)  # what only goes on, a suspect needs as well
         allowed = not isinstance(message, Fetch) or self.adoptions.allows(message)

@@ -8,9 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from mdgan_edge.actors import HUB
-from mdgan_edge.messages import DiscriminatorId, HeldDiscriminator, NodeId
+from mdgan_edge.messages import Copy, DiscriminatorId, HeldDiscriminator, NodeId
 
-HOPS_AHEAD = 1  # of what is on record: a copy of a journey that came to nothing has the name it would have had
 ORPHANS_MAX = 64  # discriminators on the hub's shelf; the oldest makes room
 
 
@@ -52,6 +51,10 @@ class Whereabouts:
     def is_sure(self, node: NodeId) -> bool:
         """Whether a node surely has what it is said to have: a backup stays until the next swap that is on record."""
         return node in self._sure
+
+    def is_copy_of(self, wanted: DiscriminatorId, copy: Copy, least: int, most: int) -> bool:
+        """Whether that is what was asked for: of our model, and moved so often, at least and at most."""
+        return (copy.discriminator_id, copy.architecture) == (wanted, self._architecture) and least <= copy.hop <= most
 
     def said(self, node: NodeId, spares: Iterable[HeldDiscriminator]) -> None:
         """What a node that says HELLO has beside what it holds; the shadow among it goes with the next copy."""

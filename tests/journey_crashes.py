@@ -146,7 +146,7 @@ def is_open(swaps: Swaps, journey: SwapId) -> bool:
     told, adopting = swaps._told.values(), swaps.adoptions._open.values()
     handing_over = (*swaps.shelving._open.values(), *swaps.shelving._under_way.values())
     ids = (*(one for one, _ in swaps._halves), *(one.swap_id for one in told), *(one.swap_id for one in adopting))
-    return journey in (*ids, *(one.swap_id for one in handing_over))
+    return journey in (*ids, *(one.swap_id for one in handing_over), *swaps.shelving.rescue._wanted)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from broker.core import HubCore
-from broker.ownership import number_of
-from broker.whereabouts import HOPS_AHEAD
+from broker.ownership import HOPS_AHEAD, number_of
 from mdgan_edge.actors import HUB, Effect, Event, Header, Persist, Received
 from mdgan_edge.bounds import HOP_MAX
 from mdgan_edge.messages import (

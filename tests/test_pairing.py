@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from broker.pairing import DRAWS_MAX, VIEW_SIZE, Pairing
+from broker.pairing import VIEW_SIZE, Pairing
 from mdgan_edge.messages import Epoch, Installed, NodeId, Peers, Prepared, Seek, SwapId
-from tests.hub_world import ALICE, BATCH_SIZE, BOB, CAROL, EIGHT, HubWorld, hello, sent, training_world
-from tests.test_adoptions import ALICES, BOBS
+from tests.hub_world import ALICE, BATCH_SIZE, BOB, CAROL, DAVE, EIGHT, HubWorld, hello, sent, training_world
+from tests.test_adoptions import ALICES, BOBS, notes
 
 PERIOD = 8  # tasks between two swaps of a node
 
@@ -55,11 +55,16 @@ def swapped_world(**training: Any) -> HubWorld:
 
 def test_who_has_swapped_is_not_named_before_half_of_its_period_is_over() -> None:
     world = swapped_world(swap=1.0)
-    assert named(world, CAROL) == set()
+    world.say(DAVE, hello(shard_size=PERIOD * BATCH_SIZE))
+    assert named(world, CAROL) == {DAVE}
     world.core.members.known(ALICE).tally.tasks += PERIOD // 2 - 1
-    assert named(world, CAROL) == set()
+    assert named(world, CAROL) == {DAVE}
     world.core.members.known(ALICE).tally.tasks += 1
-    assert named(world, CAROL) == {ALICE}
+    assert named(world, CAROL) == {ALICE, DAVE}
+
+
+def test_unless_nobody_else_is_left() -> None:
+    assert named(swapped_world(swap=1.0), CAROL) == {ALICE, BOB}
 
 
 def test_it_may_ask_others_itself_as_soon_as_it_is_due() -> None:
@@ -88,9 +93,9 @@ def viewed(pairing: Pairing, node: NodeId) -> set[NodeId]:
 
 @pytest.mark.parametrize(
     ("theirs", "fits"),
-    [((0, 1), True), ((0,), True), ((0, 2), False), ((2, 3), False), ((0, 1, 2, 3), True), (None, True)],
+    [((0, 1), True), ((0,), True), ((0, 2), True), ((2, 3), False), ((1, 2, 3, 4), False), ((), True), (None, True)],
 )
-def test_nodes_swap_that_have_half_of_their_classes_in_common(theirs: tuple[int, ...] | None, fits: bool) -> None:
+def test_nodes_swap_that_have_a_quarter_of_their_classes_in_common(theirs: tuple[int, ...] | None, fits: bool) -> None:
     pairing = pairing_of({ALICE: (0, 1), BOB: theirs})
     assert (viewed(pairing, ALICE), viewed(pairing, BOB)) == (({BOB}, {ALICE}) if fits else (set(), set()))
 
@@ -100,7 +105,15 @@ def test_where_every_node_judges_all_that_comes_it_does_not_matter_which_it_has(
     assert viewed(pairing_of({ALICE: (0, 1), BOB: (2, 3)}, **settings), ALICE) == {BOB}
 
 
-def test_others_are_looked_for_until_the_view_is_full() -> None:
-    strangers = dict.fromkeys((NodeId(f"s{number}") for number in range(DRAWS_MAX // 2)), (5, 6))
+def test_among_many_strangers_the_few_that_fit_are_found() -> None:
+    strangers = dict.fromkeys((NodeId(f"s{number}") for number in range(100)), (5, 6))
     friends = dict.fromkeys((NodeId(f"f{number}") for number in range(VIEW_SIZE)), (0, 1))
     assert viewed(pairing_of({ALICE: (0, 1), **strangers, **friends}), ALICE) == set(friends)
+
+
+def test_it_is_said_once_of_a_node_that_its_classes_keep_from_swapping() -> None:
+    world = HubWorld()
+    world.core.swaps._pairing._label_aware = True  # this world's model has no classes
+    for node, labels in ((ALICE, (0, 1)), (BOB, (2, 3))):
+        world.say(node, hello(labels=labels, shard_size=BATCH_SIZE))
+    assert [notes(world.say(ALICE, Seek())) for _ in range(2)] == [["no_partner"], []]

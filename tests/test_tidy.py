@@ -33,6 +33,7 @@ CORES = (
     "broker.ending",
     "broker.farewell",
     "broker.greeting",
+    "broker.left_behind",
     "broker.member",
     "broker.membership",
     "broker.pairing",

@@ -10,6 +10,7 @@ from typing import Any
 from broker.adoptions import Adoptions
 from broker.core import HubCore
 from broker.greeting import RunFacts
+from broker.left_behind import Rescue
 from broker.member import Member
 from broker.ownership import Ownership
 from broker.shelving import Shelving
@@ -35,7 +36,7 @@ def what_nodes_once_said_to_have_counts_for_ever() -> Any:
 
 
 def nobody_looks_for_what_the_dead_owned() -> Any:
-    return broken(Shelving, "_look_for", always([]))
+    return broken(Rescue, "sweep", always([]))
 
 
 def a_backup_excuses_and_goes_with_the_last_that_has_it() -> Any:
