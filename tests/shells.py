@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-PATIENCE_S = 60.0
+PATIENCE_S = 120.0  # the slowest takes 45 s on a machine with nothing else to do
 LOOK_EVERY_S = 0.1
 BIN = Path(sys.executable).parent
 
