@@ -166,12 +166,14 @@ def summary(asked: Wanted, rows: Sequence[Row]) -> dict[str, Any]:
 
 def _of_mode(asked: Wanted, rows: Sequence[Row]) -> dict[str, Any]:
     curves, ends = [asked.curve(row) for row in rows], [_ends(row) for row in rows]
+    lasts = [curve[-1][1] for curve, end in zip(curves, ends, strict=True) if curve and asked.target.score in end]
     reached = [at for curve in curves if (at := asked.target.reached(curve)) is not None]
     names = sorted({name for end in ends for name in end})
     return {
         "reached": len(reached),
         "reached_s": stated(reached),
-        "final": stated([curve[-1][1] for curve in curves if curve]),
+        "diverged": sum(bool(curve) for curve in curves) - len(lasts),  # these have no final score
+        "final": stated(lasts),
         "scores": {name: stated([end[name] for end in ends if name in end]) for name in names},
         "versions": stated([row["versions"] for row in rows]),
         "least_share": stated([_least(row["merged"]) for row in rows]),

@@ -59,7 +59,9 @@ def summary_lines(found: Mapping[str, Any], folder: Path) -> list[str]:
         time = "never" if one["reached_s"] is None else f"{_words(one['reached_s'], '.0f')} s"
         missed = f" ({one['reached']} of {seeds} seeds)" if one["reached"] < seeds else ""
         versions = one["versions"]["median"]
-        lines.append(f"  {mode:12} {time}{missed}; at the end {_words(one['final'], '.3g')}, {versions:.0f} versions")
+        diverged = f", {one['diverged']} diverged" if one["diverged"] else ""
+        end = _words(one["final"], ".3g") + diverged
+        lines.append(f"  {mode:12} {time}{missed}; at the end {end}, {versions:.0f} versions")
         count, weight = one["least_share"]["median"], one["least_weighted_share"]["median"]
         least = f"{count:.0%} of its fair share, by weight {weight:.0%}"
         lines.append(f"  {'':12} the node with the least gave {least}")

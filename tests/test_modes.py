@@ -69,6 +69,14 @@ def test_shares_are_told_of_a_run_that_was_over_before_its_time() -> None:
     assert sum(played["merged"].values()) >= 5
 
 
+def test_a_run_that_diverged_has_no_final_score_and_is_counted() -> None:
+    fell = row("sync", 1, [(1.0, 0.2), (2.0, 0.9)])
+    fell["curve"]["quality"] += [None]
+    fell["curve"]["virtual_s"] += [3.0]
+    found = summary(asked(modes=("sync",)), [row("sync", 0, [(1.0, 0.2), (2.0, 0.4)]), fell])
+    assert (found["modes"]["sync"]["final"]["median"], found["modes"]["sync"]["diverged"]) == (0.4, 1)
+
+
 def test_times_are_compared_seed_by_seed_and_a_seed_that_never_got_there_is_left_out() -> None:
     times = {"sync": (8.0, 10.0), "async-block": (4.0, 4.0), "async-drop": (2.0, None)}
     runs = [
