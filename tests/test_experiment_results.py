@@ -120,7 +120,7 @@ def test_a_cell_whose_images_change_while_it_is_played_has_failed(small: Path, t
         {"bytes": None},
         {"spent": {}},
         {"curve": {"quality": ["good"]}},
-        {"samples": "no base64"},
+        {"samples": "iVBORw0KGgo="},
     ],
 )
 @pytest.mark.parametrize("command", ["report", "sweep"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -12,7 +12,7 @@ from mdgan_edge.errors import DataError
 from sim.experiments.values import Chart
 
 EXPERIMENT_FILE = "experiment.json"
-Base64 = bytes  # as JSON has them
+Hexadecimal = Annotated[str, msgspec.Meta(pattern="^([0-9a-f]{2})*$")]  # it holds no word by chance
 
 
 class KeptCell(msgspec.Struct, frozen=True):
@@ -92,7 +92,7 @@ class PlayedRow(HeldRow, frozen=True, kw_only=True):
     nodes: int
     multiply_adds: Work | None
     bytes: Bytes
-    samples: Base64 | None
+    samples: Hexadecimal | None
 
 
 class Price(msgspec.Struct, frozen=True):

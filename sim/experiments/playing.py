@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import gc
 import os
 import tempfile
@@ -136,7 +135,7 @@ def _figures(played: Played) -> Row:
 
 
 def _samples(generator: Path) -> str | None:
-    """A PNG of a few images of the averaged generator as base64; None if there is no generator."""
+    """A PNG of a few images of the averaged generator in hexadecimal; None if there is no generator."""
     if not generator.exists():
         return None
     from mdgan_edge.data.grid import grid_png
@@ -145,7 +144,7 @@ def _samples(generator: Path) -> str | None:
 
     saved = load_generator(generator)
     images, _ = sample_images(saved.average, saved.model, SAMPLES, SAMPLES_SEED)  # (SAMPLES, C, H, W)
-    return base64.b64encode(grid_png(images.numpy(), columns=SAMPLES // 2, scale=1)).decode()
+    return grid_png(images.numpy(), columns=SAMPLES // 2, scale=1).hex()
 
 
 class Watched(Curves):

@@ -104,7 +104,7 @@ def sample_rows(read: SweepReadings) -> list[tuple[str, bytes]]:
         if several:
             first = min(several, key=lambda row: row["seed"])
             title = f"{', '.join(first['cell'].values())} (seed {first['seed']})"
-            found.append((title, base64.b64decode(first["samples"])))
+            found.append((title, bytes.fromhex(first["samples"])))
     return found
 
 
