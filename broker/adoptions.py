@@ -146,7 +146,7 @@ class Adoptions:
         for place in range(DRAWS_MAX if version >= COPIES_FROM and live else 0):
             node = live[stream_seed(self._epoch, "giver", adoption.node, self._count, place) % len(live)]
             giver = self._members.get(node)
-            if giver is None or not giver.tally.tasks or (node, None) in adoption.failed:
+            if giver is None or (node, None) in adoption.failed or not (giver.tally.tasks or giver.came_trained):
                 continue
             if node not in self._open:
                 adoption.giver, adoption.wanted = node, None

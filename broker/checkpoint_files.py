@@ -60,9 +60,11 @@ def write_checkpoint(folder: Path, state: GeneratorState, run_id: str, norms: tu
         folder.mkdir(exist_ok=True)
     except OSError as error:
         raise DataError(f"cannot make {folder}: {error.strerror or error}") from error
-    write_atomic(folder / f"version-{state.version:06d}.safetensors", save(tensors, facts))
+    path = folder / f"version-{state.version:06d}.safetensors"
+    write_atomic(path, save(tensors, facts))
     for old in checkpoint_files(folder)[KEPT:]:
-        old.unlink(missing_ok=True)
+        if old != path:  # those above it may be of a run that could not be gone on with
+            old.unlink(missing_ok=True)
     for half_written in folder.glob(f".{PATTERN}.*.tmp"):  # by a process that died over it
         half_written.unlink(missing_ok=True)
 

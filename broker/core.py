@@ -1,6 +1,6 @@
 """The hub's decisions: who is in, what is answered, when the run starts and ends.
 
-A run's life: WAITING (for nodes_min nodes) → TRAINING → FINISHING (last evaluation, farewell) → OVER. Handlers
+A run's life: WAITING (for nodes) → TRAINING → FINISHING (last evaluation, farewell) → OVER. Handlers
 change one fact each; `_settle` after every event re-derives what follows from the facts: batches, dispatch, step, end.
 """
 
@@ -11,6 +11,7 @@ from enum import Enum, auto
 from typing import Any, assert_never
 
 from broker import greeting
+from broker.beginning import Beginning
 from broker.buffer import Entry
 from broker.checkpoints import Checkpoints
 from broker.directory import Directory
@@ -104,6 +105,7 @@ class HubCore:
         self.checkpoints = Checkpoints(settings.hub.checkpoint_every, facts.run_id, facts.version)
         self.ending = Ending(self.members, self.swaps, self.evaluations, self.checkpoints)
         self.started_at: Nanos | None = None  # when training started
+        self._beginning = Beginning(settings.hub, facts.version, now)
         self._sweep_at = Nanos(now + nanos(SWEEP_S))
 
     # --- the two calls --------------------------------------------------------------------------------------------
@@ -189,11 +191,6 @@ class HubCore:
                 return [Note("node_error", text, {"node": member.node, "code": code}, "warning")]
             case _:
                 return self._garbled(member.peer, "type", f"{type(message).__name__} is not its to say to a hub", now)
-
-    @property
-    def outcome(self) -> Outcome:
-        """How the run ended; meaningless before."""
-        return self.ending.outcome
 
     @property
     def ended_at(self) -> Nanos | None:
@@ -305,9 +302,8 @@ class HubCore:
         if self.phase is not Phase.TRAINING or self.training.complete:
             return []
         version = self.training.version
-        jobs = [
-            job for job in (self.evaluations.due(version), self.checkpoints.due(version, self.training.norms)) if job
-        ]
+        due = (self.evaluations.due(version), self.checkpoints.due(version, self.training.norms))
+        jobs = [job for job in due if job]
         return [*self._make_batches(), *map(Run, jobs)] if jobs else []  # batches first: nodes work meanwhile
 
     # --- what follows from the facts ------------------------------------------------------------------------------
@@ -326,7 +322,7 @@ class HubCore:
         live = len(self.members.live)
         if self.training.complete:
             self._end("completed")  # it died just before its end
-        elif live >= self.settings.hub.nodes_min:
+        elif self._beginning.is_due(live, now):
             self.phase, self.started_at = Phase.TRAINING, now
             return [Note("started", f"{live} node(s) are there")]
         return []
@@ -370,10 +366,14 @@ class HubCore:
     def _receipts(self, entries: tuple[Entry, ...], verdict: Verdict) -> list[Effect]:
         effects: list[Effect] = []
         for entry in entries:
-            member = self.members.known(entry.contribution.node)
+            node, task = entry.contribution.node, entry.contribution.task_id
+            member = self.members.known(node)
             self._count(member, verdict)
             if member.present:
-                effects.append(self._send(member, Receipt(entry.contribution.task_id, verdict)))
+                effects.append(self._send(member, Receipt(task, verdict)))
+            if verdict is not Verdict.MERGED:
+                facts = {"node": node, "task": task, "verdict": verdict}
+                effects.append(Note("feedback_refused", verdict.value, facts))
         return effects
 
     def _make_batches(self) -> list[Effect]:

@@ -8,14 +8,14 @@ from __future__ import annotations
 from enum import Enum, auto
 
 from broker import greeting
-from broker.greeting import RunFacts
+from broker.greeting import START, RunFacts
 from broker.member import Member, MemberState
 from broker.membership import Membership
 from broker.ownership import Ownership
 from broker.swaps import Swaps
 from broker.training import Training
 from mdgan_edge.actors import Effect, Header, Nanos, Note, Peer, Persist, RegisterChanged, Send
-from mdgan_edge.messages import DRAIN, Bye, Error, ErrorCode, Hello, NodeId, Verdict
+from mdgan_edge.messages import DRAIN, Bye, Error, ErrorCode, Hello, Verdict
 from mdgan_edge.settings import Settings
 
 
@@ -60,14 +60,15 @@ class Entrance:
         assigned = self._ownership.assign(sender.node, hello.incarnation, held, spares)
         kept = assigned.action != "init"
         void += self._shelving.back(sender.node, assigned.discriminator_id, holds=kept)
-        self._shelving.whereabouts.said(sender.node, spares)
+        self._shelving.whereabouts.said(sender.node, greeting.spares_then(assigned, held, spares))
         known = self._members.get(sender.node)
         if known is not None and hello.incarnation != known.incarnation:
-            self._fence(sender.node)  # nothing of a start that is over takes effect
+            self._fence(known)  # nothing of a start that is over takes effect
         warm_up = None if kept else self._warm_up(door)
         mine = (assigned.discriminator_id, assigned.hop)
         member = self._members.join(sender, hello, mine, warm_up, now)
         member.header = Header(self._facts.epoch, member.session)
+        member.came_trained = kept and held is not None and held.tasks > 0
         self._training.look_at(member.node)
         owner = self._ownership.owner(sender.node)
         durable = [Persist(self._ownership.record(owner))] if owner not in (None, before) else []
@@ -89,7 +90,7 @@ class Entrance:
                 error = Error(ErrorCode.FORBIDDEN, "revoked at the hub", fatal=True)
                 change = self._members.end(member, MemberState.REVOKED, "revoked by the operator")
                 effects += [Send(member.peer, error, member.header), change.note()]
-                self._fence(member.node)
+                self._fence(member)
             elif member.node in register.drained and member.present and not member.draining:
                 effects += self._ask_to_leave(member)
         return effects
@@ -101,12 +102,15 @@ class Entrance:
         return greeting.refusal(hello, self._ownership.owner(sender.node), revoked, self._settings, self._facts)
 
     def _warm_up(self, door: Door) -> int:
-        """What joins before the start begins with everybody else and needs none."""
-        return 0 if door is Door.BEFORE_THE_START else self._settings.training.warm_up_tasks
+        """What joins before the first start begins with everybody else and needs none."""
+        begins = door is Door.BEFORE_THE_START and self._training.version == START
+        return 0 if begins else self._settings.training.warm_up_tasks
 
-    def _fence(self, node: NodeId) -> None:
+    def _fence(self, member: Member) -> None:
         """What this node gave and no step has taken is not to be merged."""
-        self._verdicts[Verdict.FENCED] += self._training.purge(node)
+        if purged := self._training.purge(member.node):
+            self._verdicts[Verdict.FENCED] += purged
+            member.tally.refused[Verdict.FENCED] += purged
 
     def _ask_to_leave(self, member: Member) -> list[Effect]:
         self._members.drain(member)

@@ -91,6 +91,20 @@ def welcome(node: NodeId, assigned: AssignedDiscriminator, settings: Settings, f
     )
 
 
+def spares_then(
+    assigned: AssignedDiscriminator, held: HeldDiscriminator | None, spares: tuple[HeldDiscriminator, ...]
+) -> tuple[HeldDiscriminator, ...]:
+    """What lies beside it once a node has done as it was told.
+
+    If that is to hold a spare from now on, what it held is its backup, in the place of the one before; but what was
+    never trained it forgets.
+    """
+    if assigned.action != "install" or held is None or not held.tasks:
+        return spares
+    mine = (assigned.discriminator_id, assigned.hop)
+    return (*(one for one in spares if (one.discriminator_id, one.hop) == mine), held)
+
+
 def no_session(epoch: Epoch | None, facts: RunFacts) -> Error:
     """What a node hears that speaks in a session the hub does not know."""
     code = ErrorCode.NO_SESSION if epoch == facts.epoch else ErrorCode.EPOCH

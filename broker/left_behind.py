@@ -67,8 +67,8 @@ class Rescue:
     def sweep(self, dead: Iterable[NodeId], now: Nanos) -> list[Effect]:
         """Some were found to be dead: look for what they owned, and go on looking for the rest."""
         for mine in map(self._ownership.owned, dead):
-            if mine is not None and mine[0] not in self._lost:
-                self._lost[mine[0]] = LeftBehind(Nanos(now + nanos(RESCUE_S)))
+            if mine is not None:
+                self._lost.setdefault(mine[0], LeftBehind(Nanos(now + nanos(RESCUE_S)))).needless = False
         return [effect for wanted in list(self._lost) for effect in self._look_for(wanted, now)]
 
     def _look_for(self, wanted: DiscriminatorId, now: Nanos) -> list[Effect]:

@@ -98,6 +98,7 @@ class Member:
     header: Header = NO_HEADER  # of everything that is said in this session
     discriminator_id: DiscriminatorId = NO_DISCRIMINATOR
     hop: int = 0
+    came_trained: bool = False  # what it holds was trained before it came
     swapped_at: int | None = None  # how many tasks it had answered when it swapped last
     state: MemberState = MemberState.ACTIVE
     in_flight: dict[TaskId, InFlight] = field(default_factory=dict)

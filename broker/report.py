@@ -14,7 +14,7 @@ from mdgan_edge.messages import Verdict
 def run_report(core: HubCore) -> dict[str, Any]:
     """The core's part of run.json."""
     return {
-        "outcome": core.outcome,
+        "outcome": core.ending.outcome,
         "version": core.training.version,
         "seed": core.settings.training.seed,
         "mode": core.settings.mode,

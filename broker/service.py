@@ -15,7 +15,7 @@ import torch
 from msgspec.structs import replace
 
 from broker import shelf
-from broker.checkpoint_files import SavedCheckpoint, newest_checkpoint
+from broker.checkpoint_files import SavedCheckpoint, newest_checkpoint, write_checkpoint
 from broker.core import HubCore
 from broker.greeting import START, RunFacts
 from broker.report import run_report, status_report
@@ -119,6 +119,8 @@ def _run(
         show(status)
 
     try:
+        if saved is None:  # the run has its name on disk before any node hears it
+            write_checkpoint(run.checkpoints, trainer.state, facts.run_id)
         with signals_drain(service):
             finish = service.run(meanwhile)
     finally:
@@ -174,7 +176,7 @@ def _resumed(settings: Settings, run: RunDirectory, recorder: FileRecorder) -> S
 
     saved = newest_checkpoint(run.checkpoints, told)
     if saved is None:
-        recorder.note(Note("resumed", "there is no checkpoint yet: from the start", {"version": 0}), clock() / 1e9)
+        recorder.note(Note("resumed", "there is no checkpoint: as a new run", {"version": 0}), clock() / 1e9)
         return None
     if saved.model != settings.model:
         text = f"{run.path} trained the model {saved.model}, the settings say {settings.model}"

@@ -236,6 +236,7 @@ class Training:
             "version": step.version,
             "merged": len(merged),
             "live": len(self._members.live),
+            "nodes": [one.node for one in step.contributions],
             "staleness": [step.version - one.version for one in step.contributions],
             "loss_d": sum(entry.loss_d for entry in merged) / len(merged),
             "loss_g": sum(entry.loss_g for entry in merged) / len(merged),

@@ -135,9 +135,13 @@ class Send(msgspec.Struct, frozen=True, gc=False):
 
 
 class Run(msgspec.Struct, frozen=True, gc=False):
-    """Let the trainer do this job; JobDone follows."""
+    """Let the trainer do this job; JobDone follows. Jobs are done in order, one after the other.
+
+    One that is `beside` is begun even while another is under work, and what is asked for later is begun later.
+    """
 
     job: Any
+    beside: bool = False
 
 
 class Persist(msgspec.Struct, frozen=True, gc=False):
@@ -225,7 +229,7 @@ class Core(Protocol):
 
 
 class Trainer(Protocol):
-    """What works. Called from one thread only."""
+    """What works. Called from one thread, and from a second one for jobs that are run beside."""
 
     def do(self, job: Any) -> Any:
         """Do one job and return its result, or an Aside. An OperatorError ends the process with its exit code."""

@@ -1,8 +1,8 @@
-"""Carries what a core decides: one I/O thread with all sockets, one training thread, bounded queues between them.
+"""Carries what a core decides: one I/O thread with all sockets, two that work, bounded queues between them.
 
-The I/O thread owns the endpoint and the core and never waits for training; the training thread owns the trainer; what a
-job leaves aside has a thread of its own until it is through; the calling thread waits for the end, takes signals and
-looks at the status once in a while.
+The I/O thread owns the endpoint and the core and never waits for training; the training thread does one job after the
+other, the one beside it those that need not wait for what is under work; what a job leaves aside has a thread of its
+own until it is through; the calling thread waits for the end, takes signals and looks at the status once in a while.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any, Protocol
 
@@ -86,6 +86,33 @@ def clock() -> Nanos:
     return Nanos(time.monotonic_ns())
 
 
+class _Order:
+    """No job is begun before those beside that were asked for earlier are done. `asked`: how many there were so far."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self._done = 0
+        self._over = False
+        self._changed = threading.Condition()
+
+    def done(self) -> None:
+        with self._changed:
+            self._done += 1
+            self._changed.notify_all()
+
+    def end(self) -> None:
+        """None will be done any more."""
+        with self._changed:
+            self._over = True
+            self._changed.notify_all()
+
+    def wait_for(self, place: int) -> bool:
+        """Until so many are done; False if they never will be."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._over or self._done >= place)
+            return self._done >= place
+
+
 class Service:
     """Runs one core until it says Finish."""
 
@@ -105,7 +132,9 @@ class Service:
         self.latest: Status = {}  # refreshed by the I/O thread, replaced as a whole
         self._waker = Waker()
         self._inbox: deque[Event | BaseException] = deque()
-        self._jobs: queue.Queue[Run | None] = queue.Queue(JOBS_MAX)
+        self._jobs: queue.Queue[tuple[Run, int] | None] = queue.Queue(JOBS_MAX)
+        self._beside: queue.Queue[Run | None] = queue.Queue(JOBS_MAX)
+        self._order = _Order()
         self._asides: list[threading.Thread] = []
         self._done = threading.Event()
         self._closed = False  # the waker is; only the calling thread and the training thread could still wake it
@@ -123,13 +152,14 @@ class Service:
         threads = [
             threading.Thread(target=self._io_loop, name="io", daemon=True),
             threading.Thread(target=self._train_loop, name="train", daemon=True),
+            threading.Thread(target=self._beside_loop, name="beside", daemon=True),
         ]
         for thread in threads:
             thread.start()
         while not self._done.wait(STATUS_EVERY_S):
             self._look(meanwhile)
         threads[0].join()
-        self._close_waker(threads[1])
+        self._close_waker(threads[1:])
         self._look(meanwhile)
         if self._broken is not None:
             raise self._broken
@@ -145,10 +175,12 @@ class Service:
                 self._trouble_told = True
                 self._recorder.note(Note("status_lost", str(error), level="warning"), clock() / 1e9)
 
-    def _close_waker(self, training: threading.Thread) -> None:
+    def _close_waker(self, at_work: Iterable[threading.Thread]) -> None:
         """Unless another thread still works: it would write to a pipe whose number a file may have by then."""
-        training.join(FLUSH_EVERY_S)
-        if not any(thread.is_alive() for thread in (training, *self._asides)):
+        threads = (*at_work, *self._asides)
+        for thread in threads:
+            thread.join(FLUSH_EVERY_S)
+        if not any(thread.is_alive() for thread in threads):
             self._closed = True
             self._waker.close()
 
@@ -165,19 +197,31 @@ class Service:
         self._drain_by = Nanos(clock() + nanos(self._drain_max_s))
         self.post(Drain(reason))
 
-    # --- the training thread --------------------------------------------------------------------------------------
+    # --- the threads that work ------------------------------------------------------------------------------------
 
     def _train_loop(self) -> None:
-        while (run := self._jobs.get()) is not None:
-            try:
-                result = self._trainer.do(run.job)
-            except BaseException as broken:  # noqa: BLE001  (whatever it is, the process has to end with it)
-                self.post(broken)
+        while (entry := self._jobs.get()) is not None:
+            run, place = entry
+            if not self._order.wait_for(place) or not self._work(run.job):
                 return
-            if isinstance(result, Aside):
-                self._leave_aside(run.job, result)
-            else:
-                self.post(JobDone(run.job, result))
+
+    def _beside_loop(self) -> None:
+        while (run := self._beside.get()) is not None and self._work(run.job):
+            self._order.done()
+        self._order.end()
+
+    def _work(self, job: Any) -> bool:
+        """Do a job; whether to go on."""
+        try:
+            result = self._trainer.do(job)
+        except BaseException as broken:  # noqa: BLE001  (whatever it is, the process has to end with it)
+            self.post(broken)
+            return False
+        if isinstance(result, Aside):
+            self._leave_aside(job, result)
+        else:
+            self.post(JobDone(job, result))
+        return True
 
     def _leave_aside(self, job: Any, aside: Aside) -> None:
         self._asides = [thread for thread in self._asides if thread.is_alive()]
@@ -203,8 +247,10 @@ class Service:
         except BaseException as broken:  # noqa: BLE001  (raised again in the calling thread)
             self._broken = broken
         finally:
-            with suppress(queue.Full):  # the training thread is a daemon and ends with the process
+            with suppress(queue.Full):  # those that work are daemons and end with the process
                 self._jobs.put_nowait(None)
+            with suppress(queue.Full):
+                self._beside.put_nowait(None)
             self._endpoint.close()
             self._done.set()
 
@@ -244,8 +290,11 @@ class Service:
         match effect:
             case Send():
                 self._endpoint.send(effect)
+            case Run(_, True):
+                self._order.asked += 1
+                self._beside.put_nowait(effect)
             case Run():
-                self._jobs.put_nowait(effect)
+                self._jobs.put_nowait((effect, self._order.asked))
             case Persist(record):
                 assert self._persist is not None, "this process has nothing to remember"
                 self._persist(record)

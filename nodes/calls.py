@@ -24,7 +24,7 @@ from mdgan_edge.actors import (
     TurnAway,
 )
 from mdgan_edge.messages import Message, Neighbour, NodeId, PeerMessage
-from nodes.jobs import SwapJob
+from nodes.jobs import Install, SwapJob
 from nodes.swapping import Act
 
 
@@ -60,8 +60,13 @@ def effects(acts: list[Act], of_the_hub: Header, send: Callable[[Message], Send]
             case Send():
                 found.append(replace(act, header=header(of_the_hub)))
             case _:
-                found.append(Run(act) if isinstance(act, SwapJob) else send(act))
+                found.append(_run(act) if isinstance(act, SwapJob) else send(act))
     return found
+
+
+def _run(job: SwapJob) -> Run:
+    """Copies are made and put away beside a task: it may take long, and what it trains is lost where they cross."""
+    return Run(job, beside=not isinstance(job, Install))
 
 
 def unfit(said: Received, me: NodeId) -> list[Effect]:

@@ -250,8 +250,8 @@ class NodeCore:
         match result:
             case Trained():
                 return self._trained(result, now)
-            case Prepared(held):
-                return self._prepared(held) if job == self._preparing else []
+            case Prepared():
+                return self._prepared(result) if job == self._preparing else []
             case jobs.Offered() | jobs.Shelved() | jobs.Moved() if self.held is not None:
                 self.held, self.spares = jobs.holdings(result, self.held, self.spares)
                 return self._act(self._exchange.done(result, self.held, now), now)
@@ -261,10 +261,10 @@ class NodeCore:
             case _:
                 raise AssertionError(f"not a result of a node's job: {result!r}")
 
-    def _prepared(self, held: HeldDiscriminator) -> list[Effect]:
+    def _prepared(self, result: Prepared) -> list[Effect]:
         assert self.welcome is not None
-        self._preparing, self.held = None, held
-        if held.architecture != self.welcome.architecture:
+        self._preparing, self.held, self.spares = None, result.held, result.spares
+        if self.held.architecture != self.welcome.architecture:
             text = greeting.architecture_text(self.welcome.terms.model.name)
             return self._over(ExitCode.CONFIGURATION, text, "failed")
         if self.phase is Phase.PREPARING:

@@ -37,9 +37,10 @@ class Prepare(msgspec.Struct, frozen=True, gc=False):
 
 
 class Prepared(msgspec.Struct, frozen=True, gc=False):
-    """The discriminator at hand now."""
+    """The discriminator at hand now, and what there is beside it."""
 
     held: HeldDiscriminator
+    spares: tuple[HeldDiscriminator, ...] = ()
 
 
 class Train(msgspec.Struct, frozen=True, gc=False):

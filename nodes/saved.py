@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,10 +27,10 @@ class SavedDiscriminator:
     tensors: dict[str, torch.Tensor]
 
 
-def write_discriminator(path: Path, run_id: str, held: HeldDiscriminator, tensors: Mapping[str, torch.Tensor]) -> None:
+def write_discriminator(path: Path, saved: SavedDiscriminator) -> None:
     """Replace what is on disk as a whole."""
-    facts = {"format": FORMAT, "run_id": run_id, "held": msgspec.json.encode(held).decode()}
-    write_atomic(path, save(dict(tensors), facts))
+    facts = {"format": FORMAT, "run_id": saved.run_id, "held": msgspec.json.encode(saved.held).decode()}
+    write_atomic(path, save(saved.tensors, facts))
 
 
 def read_discriminator(path: Path) -> SavedDiscriminator | None:

@@ -49,5 +49,5 @@ class Spares:
     def put(self, slot: str, saved: SavedDiscriminator) -> None:
         """Durable when this returns; what was in the slot is gone."""
         if self._folder is not None:
-            write_discriminator(self._folder / f"{slot}.safetensors", saved.run_id, saved.held, saved.tensors)
+            write_discriminator(self._folder / f"{slot}.safetensors", saved)
         self._slots[slot] = saved

@@ -1,13 +1,18 @@
-"""The node's work: its discriminator, its private shard, its state on disk. Runs in the training thread.
+"""The node's work: its discriminator, its private shard, its state on disk.
 
 Samples of the shard never leave this file but as the discriminator's gradient.
+
+Two threads come in here: one that trains, and one that makes copies and puts them away, which need not wait for the
+end of a task. It finds the discriminator as the task has found it. Only one of them at a time holds the lock, without
+which neither touches the discriminator, its files or the slots; a task that takes long does not hold it.
 """
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import assert_never
 
@@ -37,6 +42,7 @@ from nodes.jobs import (
     Saved,
     Shelve,
     Shelved,
+    SwapJob,
     Train,
     Trained,
 )
@@ -45,6 +51,8 @@ from nodes.spares import Spares
 
 UNUSABLE = ".unusable"  # what a discriminator is called that cannot be trained with
 WHY_MAX = 200  # characters of what it raised
+LONG_TASK_S = 0.1  # from here on a task is worth a copy of the discriminator before it; else copies wait for its end
+SHORTER = 0.9  # how far a task that takes less brings that down
 
 
 class UnitImages:
@@ -77,6 +85,9 @@ class NodeTrainer:
         self._labels: tuple[int, ...] | None = None
         self.state: DiscriminatorState | None = None
         self._untried = False  # it comes from the disk or from another node, and has not taken a step here yet
+        self._lock = threading.RLock()
+        self._task_s = LONG_TASK_S  # how long tasks take: the longest of late
+        self._before: SavedDiscriminator | None = None  # while a task is under work that takes long
 
     @property
     def saved(self) -> SavedDiscriminator | None:
@@ -95,11 +106,15 @@ class NodeTrainer:
 
     def do(self, job: NodeJob) -> NodeResult:
         """One job, whole."""
+        if isinstance(job, Train):
+            return self._train(job.task)
+        with self._lock:
+            return self._do(job)
+
+    def _do(self, job: Prepare | Save | SwapJob) -> NodeResult:
         match job:
             case Prepare():
                 return self._prepare(job)
-            case Train(task):
-                return self._train(task)
             case Save():
                 self._save()
                 return Saved()
@@ -124,7 +139,7 @@ class NodeTrainer:
             self.name, self._untried = name, False
         elif self.name != name:
             self._install(name, backup=self.state.tasks > 0)  # what was never trained is worth none
-        return Prepared(self._held())
+        return Prepared(self._held(), self._spares.listed(self._run_id))
 
     def _restore(self, state: DiscriminatorState) -> None:
         assert self._saved is not None
@@ -146,7 +161,8 @@ class NodeTrainer:
         y_g = None if task.y_g is None else to_torch(task.y_g)
         real = self.state.real_batch(self._x, self._y)
         try:
-            judged = self.state.judge(real, x_d, y_d, x_g, y_g, task.steps, self._labels)
+            with self._at_work():
+                judged = self.state.judge(real, x_d, y_d, x_g, y_g, task.steps, self._labels)
         except Exception as error:
             if not self._untried:
                 raise
@@ -154,7 +170,27 @@ class NodeTrainer:
         self._untried &= not judged.loss_d  # 0: there was nothing to take a step against
         feedback = to_wire(judged.feedback) if judged.finite else None
         seconds = time.perf_counter() - started
+        self._task_s = max(seconds, self._task_s * SHORTER)  # one without anything to judge takes no time
         return Trained(task, feedback, judged.loss_d, judged.loss_g, seconds, self.state.tasks)
+
+    @contextmanager
+    def _at_work(self) -> Iterator[None]:
+        """While a task changes the discriminator: whoever wants a copy gets it as it was before, or waits a moment."""
+        with self._lock:
+            if self._task_s < LONG_TASK_S:
+                yield
+                return
+            self._before = self._at_rest()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._before = None
+
+    def _at_rest(self) -> SavedDiscriminator:
+        """What is held, as no task changes it any more."""
+        assert self.state is not None
+        return self._before or SavedDiscriminator(self._run_id, self._held(), self.state.tensors())
 
     def _unusable(self, task: Task, error: Exception, seconds: float) -> Trained:
         """Once, since the fresh one that comes next is no stranger: what that raises is this program's fault."""
@@ -163,7 +199,7 @@ class NodeTrainer:
         text = f"the discriminator {self.name[0]} cannot be trained with ({why}); going on with a fresh one"
         if self._file is not None:
             aside = self._file.with_suffix(UNUSABLE)
-            with suppress(OSError):  # it may not be on the disk; the next save replaces it there
+            with self._lock, suppress(OSError):  # it may not be on the disk; the next save replaces it there
                 self._file.replace(aside)
                 text = f"{text}, {aside} has it"
         return Trained(task, None, 0.0, 0.0, seconds, self.state.tasks, text)
@@ -171,17 +207,17 @@ class NodeTrainer:
     # --- swap -----------------------------------------------------------------------------------------------------
 
     def _offer(self, job: Offer) -> Offered:
-        held = job.name in (None, self.name)
-        spare = None if held or job.name is None else self._spares.named(self._run_id, job.name)
-        if not held and spare is None:
+        name = job.name or self.name
+        found = self._at_rest() if name == self.name else self._spares.named(self._run_id, name)
+        if found is None:
             return Offered(job.swap_id, "", None, None)
-        numbers, counters = pack(self._travelling(None if spare is None else spare.tensors))
+        numbers, counters = pack(self._travelling(found))
         return Offered(job.swap_id, digest(numbers, counters), numbers, counters)
 
-    def _travelling(self, tensors: Mapping[str, torch.Tensor] | None = None) -> dict[str, torch.Tensor]:
-        """What moves of these; None: of what is held."""
+    def _travelling(self, saved: SavedDiscriminator) -> dict[str, torch.Tensor]:
+        """What moves of one."""
         assert self.state is not None
-        return self.state.travelling(tensors, optimizer=self.state.terms.swap_optimizer == "travel")
+        return self.state.travelling(saved.tensors, optimizer=self.state.terms.swap_optimizer == "travel")
 
     def _shelve(self, job: Shelve) -> Shelved:
         """Whatever is wrong ends the swap, and never the process."""
@@ -199,7 +235,7 @@ class NodeTrainer:
     def _opened(self, copy: Copy) -> dict[str, torch.Tensor]:
         if digest(copy.numbers, copy.counters) != copy.digest:
             raise ValueError("its digest is another")
-        return unpack(self._travelling(), copy.numbers, copy.counters)
+        return unpack(self._travelling(self._at_rest()), copy.numbers, copy.counters)
 
     def _put_by(self, name: Name, tensors: dict[str, torch.Tensor]) -> None:
         assert self.state is not None
@@ -211,7 +247,7 @@ class NodeTrainer:
         spare = self._spares.named(self._run_id, name)
         assert spare is not None, f"the hub says {name}, which this node does not have"
         if backup:
-            self._spares.put(BACKUP, SavedDiscriminator(self._run_id, self._held(), self.state.tensors()))
+            self._spares.put(BACKUP, self._at_rest())
         self.state.take(spare.tensors)
         self.name, self._untried = name, True
         self._save()
@@ -221,7 +257,7 @@ class NodeTrainer:
 
     def _save(self) -> None:
         if self._file is not None and self.state is not None:
-            write_discriminator(self._file, self._run_id, self._held(), self.state.tensors())
+            write_discriminator(self._file, self._at_rest())
 
     def _held(self) -> HeldDiscriminator:
         assert self.state is not None

@@ -57,16 +57,26 @@ class Connection:
 
 @dataclass(slots=True, eq=False)
 class Process:
-    """A core and its trainer, at work. `jobs`: what is under work first, then what waits."""
+    """A core and its trainer. `jobs`: what is under work first, if anything is, then what waits; `beside`: likewise."""
 
     core: Core
     trainer: Trainer
     started_at: int
     jobs: deque[Any] = field(default_factory=deque)
+    beside: deque[Any] = field(default_factory=deque)
+    places: deque[int] = field(default_factory=deque)  # of each of `jobs`: how many were asked for beside before it
+    asked_beside: int = 0
+    beside_began_at: int = 0
+    at_work: bool = False  # the first of `jobs` is begun
     began_at: int = 0  # the job under work
     rides: bool = False  # the job under work is only pretended
     wake_at: int | None = None  # true time of the earliest tick on the heap that counts
     admitted: dict[NodeId, int] = field(default_factory=dict)  # who may call, and until when
+
+    @property
+    def waiting(self) -> int:
+        """How many jobs there are in the longer of its queues."""
+        return max(len(self.jobs), len(self.beside))
 
 
 @dataclass(slots=True, eq=False)

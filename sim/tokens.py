@@ -154,7 +154,7 @@ class TokenNode:
             self._tasks, self.name = kept.tasks, (kept.discriminator_id, kept.hop)
         if self.name != name:
             self._install(name, backup=self._tasks > 0)  # what was never trained is worth none
-        return Prepared(self._held())
+        return Prepared(self._held(), self._disk.spares)
 
     def _install(self, name: Name, backup: bool) -> Moved:
         assert name in map(name_of, self._disk.spares), f"{name} is not here"

@@ -11,7 +11,6 @@ from heapq import heappop, heappush
 from typing import Any
 
 from broker.core import HubCore
-from broker.jobs import Evaluate
 from broker.ownership import Owner, Record
 from mdgan_edge.actors import (
     HUB,
@@ -23,7 +22,6 @@ from mdgan_edge.actors import (
     Event,
     Finish,
     HangUp,
-    JobDone,
     LinkDown,
     Measure,
     Nanos,
@@ -40,18 +38,15 @@ from mdgan_edge.errors import ExitCode
 from mdgan_edge.messages import NodeId
 from mdgan_edge.service import DRAIN_MAX_S
 from mdgan_edge.settings import Settings
-from nodes.core import NodeCore
-from nodes.jobs import Install, Save, Shelve, Train, Trained
-from sim import asides, strikes
+from sim import strikes
 from sim.bodies import Bodies
-from sim.byzantine import pretended, rides_free
 from sim.camera import Camera
 from sim.cast import Cast, MdGan
 from sim.chance import draw, stream
-from sim.federated.jobs import Collect
 from sim.garbage import seldom_collected
+from sim.jobs import Jobs
 from sim.links import Line, Way, overlay
-from sim.machine import LEAST_NS, Machine, Process
+from sim.machine import Machine, Process
 from sim.post import Post
 from sim.raised import Raised, what_was_raised
 from sim.scenario.compiling import node_names
@@ -89,7 +84,7 @@ class World:
         self.stopped = False  # by whoever looks on
         self.over = False
         self.raised: Raised | None = None  # by a core, last
-        self.post = Post(self)
+        self.post, self.jobs = Post(self), Jobs(self)
         self._heap: list[tuple[int, int, Any, Any, Any]] = []
         self._seq = 0
         links = scenario.links
@@ -285,38 +280,6 @@ class World:
         process.wake_at = at
         self.push(at, self._tick, machine, process)
 
-    def _done(self, machine: Machine, process: Process) -> None:
-        if machine.process is not process:
-            return
-        if machine.paused_until > self.now:
-            self.push(machine.paused_until, self._done, machine, process)
-            return
-        job = process.jobs.popleft()
-        kind = type(job)
-        if kind is Save or kind is Collect:
-            machine.disk_before, machine.saved_at = self.bodies.keep(machine.disk), self.now
-        elif kind is Shelve or kind is Install:
-            machine.disk_before = None  # a swap waits until its writes are through, and with them all before
-        result = self._pretend(machine, process, job) if process.rides else process.trainer.do(job)
-        if process.jobs:
-            self._begin(machine, process)
-        if not asides.begun(self, machine, process, job, result):
-            self.handle(machine, JobDone(job, result))
-
-    def _pretend(self, machine: Machine, process: Process, job: Train) -> Trained:
-        held = process.core.held if isinstance(process.core, NodeCore) else None
-        return pretended(machine, job.task, held.tasks if held is not None else 0, self.scenario.seed)
-
-    def _begin(self, machine: Machine, process: Process) -> None:
-        job = process.jobs[0]
-        process.rides = type(job) is Train and rides_free(machine)
-        took = machine.duration(job, self.scenario.device, self.scenario.server)
-        took = LEAST_NS if process.rides or type(job) is Evaluate else took  # what it leaves aside takes the time
-        process.began_at = self.now
-        if took > machine.slowest_ns and (self.heal_at is None or self.now >= self.heal_at):
-            machine.slowest_ns = took
-        self.push(self.now + took, self._done, machine, process)
-
     # --- events and effects ---------------------------------------------------------------------------------------
 
     def handle(self, machine: Machine, event: Event) -> None:
@@ -337,9 +300,7 @@ class World:
             if type(effect) is Send:
                 self.post.send(machine, effect)
             elif type(effect) is Run:
-                process.jobs.append(effect.job)
-                if len(process.jobs) == 1:
-                    self._begin(machine, process)
+                self.jobs.run(machine, process, effect)
             else:
                 self._carry(machine, process, effect)
         if machine.process is process:

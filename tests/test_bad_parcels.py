@@ -13,7 +13,7 @@ from mdgan_edge.digest import digest
 from mdgan_edge.gan.parcel import BATCHES_MAX, STEPS_MAX, pack, unpack
 from mdgan_edge.messages import Copy, SwapId
 from nodes.jobs import Install, Moved, Save, Shelve, Shelved, Train, Trained
-from nodes.saved import read_discriminator, write_discriminator
+from nodes.saved import SavedDiscriminator, read_discriminator, write_discriminator
 from nodes.store import NodeStore
 from nodes.trainer import NodeTrainer
 from tests.test_node_store import MINE, prepare, shard, task, train
@@ -127,7 +127,7 @@ def bad_on_disk(store: NodeStore) -> None:
     for name, values in saved.tensors.items():
         if name.endswith(".step"):
             values.fill_(-1.0)  # the next step divides by zero
-    write_discriminator(store.discriminator, saved.run_id, saved.held, saved.tensors)
+    write_discriminator(store.discriminator, saved)
 
 
 def test_a_discriminator_on_disk_that_cannot_be_trained_is_set_aside_once(store: NodeStore) -> None:
@@ -154,7 +154,7 @@ def test_a_spare_that_cannot_be_trained_gives_way_to_a_fresh_one(store: NodeStor
     saved = read_discriminator(path)
     assert saved is not None
     bad = {name: -torch.ones_like(v) if name.endswith(".step") else v for name, v in saved.tensors.items()}
-    write_discriminator(path, saved.run_id, saved.held, bad)
+    write_discriminator(path, SavedDiscriminator(saved.run_id, saved.held, bad))
     ann.do(Save())
     again = ann_of(store)
     again.do(prepare(fresh=False))

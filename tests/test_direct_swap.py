@@ -140,9 +140,9 @@ def test_a_peer_that_cannot_be_called_is_asked_through_the_hub() -> None:
 def test_a_whole_swap_goes_over_the_one_call_which_ends_with_it() -> None:
     node = due(NEIGHBOUR)
     theirs = copy(THEIRS, MINE, BOB, ANN)
-    assert from_bob(node, acceptance(THEIRS, MINE, BOB, ANN)) == [Run(Offer(MINE))]
+    assert from_bob(node, acceptance(THEIRS, MINE, BOB, ANN)) == [Run(Offer(MINE), beside=True)]
     assert node.take(offered(MINE)) == [across(copy(HELD, MINE, ANN, BOB))]
-    assert from_bob(node, theirs) == [Run(Shelve(theirs))]
+    assert from_bob(node, theirs) == [Run(Shelve(theirs), beside=True)]
     names = (HELD.discriminator_id, HELD.hop, THEIRS.discriminator_id, THEIRS.hop)
     assert node.take(shelved(theirs)) == [send(Prepared(MINE, BOB, *names, direct=True, direct_bytes=CAME_IN))]
     install = Install(MOVED.discriminator_id, MOVED.hop)
@@ -165,9 +165,9 @@ def test_what_was_asked_through_the_hub_goes_through_the_hub_to_its_end() -> Non
     node = due(NEIGHBOUR)
     node.wait(PEER_CONNECT_S)
     theirs = copy(THEIRS, MINE, BOB, ANN)
-    assert node.hear(acceptance(THEIRS, MINE, BOB, ANN)) == [Run(Offer(MINE))]
+    assert node.hear(acceptance(THEIRS, MINE, BOB, ANN)) == [Run(Offer(MINE), beside=True)]
     assert node.take(offered(MINE)) == [send(copy(HELD, MINE, ANN, BOB))]
-    assert node.hear(theirs) == [Run(Shelve(theirs))]
+    assert node.hear(theirs) == [Run(Shelve(theirs), beside=True)]
     names = (HELD.discriminator_id, HELD.hop, THEIRS.discriminator_id, THEIRS.hop)
     assert node.take(shelved(theirs)) == [send(Prepared(MINE, BOB, *names))]
 
@@ -233,7 +233,7 @@ def test_whom_the_hub_says_to_expect_is_admitted() -> None:
 def test_a_node_that_is_asked_in_a_call_answers_on_it() -> None:
     node = serving()
     asked = from_bob(node, proposal(BOBS, THEIRS, BOB, ANN), CALLER)
-    assert asked == [across(acceptance(HELD, BOBS, ANN, BOB), CALLER), Run(Offer(BOBS))]
+    assert asked == [across(acceptance(HELD, BOBS, ANN, BOB), CALLER), Run(Offer(BOBS), beside=True)]
     assert node.take(offered(BOBS)) == [across(copy(HELD, BOBS, ANN, BOB), CALLER)]
 
 
@@ -242,7 +242,7 @@ def test_a_node_that_is_asked_again_through_the_hub_answers_that_way() -> None:
     asked = proposal(BOBS, THEIRS, BOB, ANN)
     from_bob(node, asked, CALLER)
     node.take(offered(BOBS))
-    assert node.hear(asked) == [send(acceptance(HELD, BOBS, ANN, BOB)), Run(Offer(BOBS))]
+    assert node.hear(asked) == [send(acceptance(HELD, BOBS, ANN, BOB)), Run(Offer(BOBS), beside=True)]
     assert node.take(offered(BOBS)) == [send(copy(HELD, BOBS, ANN, BOB))]
 
 

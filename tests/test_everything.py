@@ -68,7 +68,7 @@ def test_calm_runs_to_its_end_with_equal_shares() -> None:
     run = played(0, "calm")
     core = run.world.last_hub_core
     assert core is not None
-    assert core.outcome == "completed"
+    assert core.ending.outcome == "completed"
     assert {member.tally.merged for member in core.members} == {run.plan.settings.training.steps}
     assert all(member.tally.staleness_max == 0 for member in core.members)
 

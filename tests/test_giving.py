@@ -57,7 +57,7 @@ def offered(swap_id: SwapId, name: Any, row: Tensor | None = ROW) -> JobDone:
 def test_a_copy_of_what_is_held_is_given_and_nothing_changes_here() -> None:
     node = serving()
     accept = Accept(SWAP, FACTS.node, BOB, *MINE)
-    assert node.hear(FETCH) == [send(accept), Run(Offer(SWAP, MINE))]
+    assert node.hear(FETCH) == [send(accept), Run(Offer(SWAP, MINE), beside=True)]
     given = Copy(SWAP, FACTS.node, BOB, *MINE, HELD.architecture, "digest", ROW)
     assert node.take(offered(SWAP, MINE)) == [send(given)]
     assert (node.core.held, node.core.swapping.stage) == (HELD, None)
@@ -66,7 +66,7 @@ def test_a_copy_of_what_is_held_is_given_and_nothing_changes_here() -> None:
 def test_an_orphan_is_given_from_the_spares() -> None:
     node = serving()
     node.core.spares = (SPARE, replace(SPARE, hop=1))
-    assert node.hear(replace(FETCH, wanted=ORPHAN))[1] == Run(Offer(SWAP, (ORPHAN, 2)))
+    assert node.hear(replace(FETCH, wanted=ORPHAN))[1] == Run(Offer(SWAP, (ORPHAN, 2)), beside=True)
 
 
 def test_what_is_not_here_or_not_any_more_is_gone() -> None:
@@ -110,7 +110,7 @@ def test_a_node_that_leaves_gives_the_hub_what_it_asks_for_and_waits_longer() ->
     until = node.core.deadline()
     assert until == node.now + nanos(FAREWELL_S)
     fetch = Fetch(SWAP, HUB.node, FACTS.node, HELD.discriminator_id)
-    assert node.hear(fetch)[1] == Run(Offer(SWAP, MINE))
+    assert node.hear(fetch)[1] == Run(Offer(SWAP, MINE), beside=True)
     assert node.core.deadline() == node.now + nanos(HAND_OVER_S)
     (given,) = node.take(offered(SWAP, MINE))
     assert isinstance(given, Send)
@@ -135,7 +135,7 @@ def fetching() -> Node:
 def prepared() -> Node:
     node = fetching()
     assert node.hear(ACCEPTED) == []
-    assert node.hear(GIVEN) == [Run(Shelve(GIVEN, NAME))]
+    assert node.hear(GIVEN) == [Run(Shelve(GIVEN, NAME), beside=True)]
     done = node.take(JobDone(Shelve(GIVEN, NAME), Shelved(GIVEN, None, (ADOPTED,))))
     assert done == [send(Prepared(SWAP, BOB, *MINE, ORPHAN, 3))]
     return node

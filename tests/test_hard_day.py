@@ -13,14 +13,15 @@ import pytest
 
 from mdgan_edge.journal import read
 from nodes.saved import read_discriminator
-from tests.shells import Shells, ended, interrupt
+from tests.shells import Shells, ended
 from tests.test_processes import HandMade, steps_of
 
 NODES = tuple(f"n{rank}" for rank in range(8))
 LATE = "late"
 BACK_WITHIN_S = 15.0
-SWAPS = ("--set", "training.swap=0.05", "--set", "hub.checkpoint_every=5")
-RUN = ("--steps", "100000", "--nodes-min", "8", "--resume", *SWAPS)
+LAST_MINUTE_S = 60.0
+RUN = ("--nodes-min", "8", "--resume", "--set", "training.swap=0.05")
+ENDLESS = ("--steps", "100000")
 
 
 class HardDay(HandMade):
@@ -38,6 +39,19 @@ class HardDay(HandMade):
         )
         assert time.monotonic() - began <= BACK_WITHIN_S
 
+    def owned(self) -> set[str]:
+        """The discriminators that somebody owns."""
+        return {facts["discriminator"] for facts in self.shells.json("run/status.json")["nodes"].values()}
+
+    def version(self) -> int:
+        return int(self.shells.json("run/status.json")["version"])
+
+    def steps_to_go(self, seconds: float, looked_at_s: float = 5.0) -> int:
+        """About so many versions are made in this time."""
+        before, began = self.version(), time.monotonic()
+        self.shells.until(lambda: time.monotonic() - began >= looked_at_s, "time to pass")
+        return round((self.version() - before) / looked_at_s * seconds)
+
     def start(self, node: str, rank: int) -> Any:
         return self.start_node(node, "--data", "digits", "--shard", f"iid:{rank}/9")
 
@@ -45,13 +59,14 @@ class HardDay(HandMade):
 @pytest.mark.long
 def test_after_kills_of_hub_and_nodes_training_goes_on_and_no_discriminator_is_missing(shells: Shells) -> None:
     day = HardDay(shells)
-    hub = day.start_hub(*RUN)
-    endpoint = shells.json("run/status.json")["endpoint"]
+    hub = day.start_hub(*RUN, *ENDLESS)
+    again = ("--bind", shells.json("run/status.json")["endpoint"])
     for node in (*NODES, LATE):
         day.register(node)
     running = {node: day.start(node, rank) for rank, node in enumerate(NODES)}
     shells.until(lambda: set(day.merged()) == set(NODES), "all eight")
-    for victim in ("n1", "n3", "n5"):
+    eight = day.owned()
+    for victim in ("n1", "n3"):
         shells.until(lambda: len(steps_of(shells.folder / "run")) > 10, "some steps")
         before = day.merged()
         shells.kill(running[victim])
@@ -59,21 +74,26 @@ def test_after_kills_of_hub_and_nodes_training_goes_on_and_no_discriminator_is_m
         day.all_take_part_again((victim,), before)
         shells.kill(hub)
         (shells.folder / "run/status.json").unlink()
-        hub = day.start_hub(*RUN, "--bind", endpoint)
+        hub = day.start_hub(*RUN, *ENDLESS, *again)
         day.all_take_part_again(NODES, {})
     os.kill(running["n7"].pid, signal.SIGSTOP)
     shells.until(lambda: day.node("n7").get("state") in ("suspect", "dead"), "the stopped one to be missed")
     before = day.merged()
     os.kill(running["n7"].pid, signal.SIGCONT)
     day.all_take_part_again(("n7",), before)
+    last = day.version() + day.steps_to_go(LAST_MINUTE_S)
+    shells.kill(hub)
+    (shells.folder / "run/status.json").unlink()
+    hub = day.start_hub(*RUN, "--steps", str(last), *again)
     running[LATE] = day.start(LATE, 8)
+    day.all_take_part_again(NODES, {})
     shells.until(lambda: day.merged().get(LATE, 0) > 3, "the late one to take part")
-    interrupt(hub)
     assert [ended(process)[0] for process in (hub, *running.values())] == [0] * 10
+    assert (shells.json("run/run.json")["outcome"], shells.json("run/run.json")["version"]) == ("completed", last)
     journal = list(read(shells.folder / "run/journal.jsonl"))
     assert sum(line["what"] == "swap_committed" for line in journal) > 0
     assert_versions_grow_but_for_checkpoints(shells, journal)
-    assert_the_census_is_complete(shells)
+    assert_the_census_is_complete(shells, eight)
 
 
 def assert_versions_grow_but_for_checkpoints(shells: Shells, journal: list[dict[str, Any]]) -> None:
@@ -86,8 +106,8 @@ def assert_versions_grow_but_for_checkpoints(shells: Shells, journal: list[dict[
     assert max(versions) == shells.json("run/run.json")["version"] - 1
 
 
-def assert_the_census_is_complete(shells: Shells) -> None:
-    """Every node has the discriminator that the hub says it owns, and no two have the same one."""
+def assert_the_census_is_complete(shells: Shells, since_the_start: set[str]) -> None:
+    """Every node has the one that the hub says it owns, no two the same, and those of the start are all there."""
     nodes = shells.json("run/run.json")["nodes"]
     held = {}
     for node in (*NODES, LATE):
@@ -96,3 +116,5 @@ def assert_the_census_is_complete(shells: Shells) -> None:
         held[node] = saved.held.discriminator_id
     assert held == {node: facts["discriminator"] for node, facts in nodes.items()}
     assert Counter(held.values()).most_common(1)[0][1] == 1
+    assert len(since_the_start) == len(NODES)
+    assert since_the_start <= set(held.values())

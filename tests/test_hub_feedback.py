@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from mdgan_edge.actors import Header, Note, Peer, Send
+from mdgan_edge.actors import Effect, Header, Note, Peer, Send
 from mdgan_edge.messages import (
     DiscriminatorId,
     Epoch,
@@ -246,3 +246,26 @@ def test_a_node_that_knows_nothing_of_its_batch_has_its_zeros_merged() -> None:
     world.answer(ALICE, feedback=gradient(norm=0.0), loss_d=0.0, loss_g=0.0)
     assert world.verdicts() == {"merged": 1}
     assert not world.core.training.clipped
+
+
+# --- what the journal says --------------------------------------------------------------------------------------------
+
+
+def said_of_refusals(effects: list[Effect]) -> list[tuple[object, object]]:
+    notes = [effect for effect in effects if isinstance(effect, Note) and effect.what == "feedback_refused"]
+    return [(note.facts["node"], note.facts["verdict"]) for note in notes]
+
+
+def test_feedback_that_has_grown_stale_in_the_buffer_is_in_the_journal_too() -> None:
+    world = training_world(ALICE, BOB, staleness_policy="drop", staleness_max=0, **ONE_EACH)
+    world.answer(ALICE)
+    world.answer(BOB)  # while the step is under way
+    assert said_of_refusals(world.work()) == [(BOB, Verdict.STALE)]
+
+
+def test_what_a_start_that_is_over_has_given_is_counted_at_its_node_as_well() -> None:
+    world = training_world(ALICE, BOB, quorum="all", step_timeout_s=0.0, warm_up_tasks=0)
+    world.answer(ALICE)
+    world.greet(ALICE, incarnation=2, held=world.held(ALICE))
+    assert world.verdicts() == {"fenced": 1}
+    assert dict(world.member(ALICE).tally.refused) == {Verdict.FENCED: 1}

@@ -5,12 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from msgspec import structs
 
+from broker.adoptions import COPIES_FROM
 from broker.core import HubCore, Phase
 from broker.jobs import Checkpoint, Checkpointed, Evaluate, MakeBatches
 from broker.ownership import Owner
 from mdgan_edge.actors import Effect, JobDone, Note, Persist, Run, Send
 from mdgan_edge.messages import (
+    Adopt,
     DiscriminatorId,
     Epoch,
     HeldDiscriminator,
@@ -131,10 +134,52 @@ def test_a_hub_that_died_just_before_its_end_looks_at_the_generator_once_more_an
     world = resumed(7, owner(ALICE, 1, "d1-alice"), steps=7)
     effects = world.tick_late(1)
     assert [effect.job for effect in effects if isinstance(effect, Run)] == [Evaluate(Version(7), final=True)]
-    assert (world.core.phase, world.core.outcome) == (Phase.FINISHING, "completed")
+    assert (world.core.phase, world.core.ending.outcome) == (Phase.FINISHING, "completed")
 
 
 def test_a_hello_of_another_run_counts_for_nothing() -> None:
     world = resumed(40, owner(ALICE, 1, "d1-alice"))
     effects = world.say(ALICE, hello(1, held("d1-alice"), run_id="another run"))
     assert action(effects)[0] == "init"
+
+
+# --- who does not come back -----------------------------------------------------------------------------------------
+
+MISSING_S = 30.0  # hub.death_timeout_s
+
+
+def test_a_run_that_goes_on_waits_for_those_missing_no_longer_than_it_takes_to_die() -> None:
+    world = resumed(40, owner(ALICE, 1, "d1-alice"), owner(BOB, 1, "d2-bob"), nodes_min=2)
+    world.greet(ALICE, held=held("d1-alice"))
+    world.pass_time(MISSING_S - 1, pinging=[ALICE])
+    assert world.core.phase is Phase.WAITING
+    world.pass_time(2, pinging=[ALICE])
+    assert world.core.phase is Phase.TRAINING
+
+
+def test_a_run_that_goes_on_does_not_begin_without_anybody() -> None:
+    world = resumed(40, nodes_min=2)
+    world.pass_time(2 * MISSING_S)
+    assert world.core.phase is Phase.WAITING
+
+
+def test_a_new_run_waits_for_as_many_as_were_asked_for() -> None:
+    world = HubWorld({"nodes_min": 2})
+    world.greet(ALICE)
+    world.pass_time(10 * MISSING_S, pinging=[ALICE])
+    assert world.core.phase is Phase.WAITING
+
+
+def test_who_comes_new_to_a_run_that_goes_on_gets_a_copy_and_warms_up() -> None:
+    world = resumed(COPIES_FROM, owner(ALICE, 1, "d1-alice"), nodes_min=3)
+    world.greet(ALICE, held=held("d1-alice"))
+    effects = world.greet(CAROL)
+    assert [adopt.giver.node for _, adopt in sent(effects, Adopt)] == [ALICE]
+    assert world.core.members.known(CAROL).warm_up_left == world.settings.training.warm_up_tasks > 0
+    assert world.core.members.known(ALICE).warm_up_left == 0
+
+
+def test_nobody_is_given_a_copy_of_what_was_never_trained() -> None:
+    world = resumed(COPIES_FROM, owner(ALICE, 1, "d1-alice"), nodes_min=3)
+    world.greet(ALICE, held=structs.replace(held("d1-alice"), tasks=0))
+    assert sent(world.greet(CAROL), Adopt) == []

@@ -31,7 +31,15 @@ def test_the_feedback_that_completes_the_quorum_starts_the_step() -> None:
     world = training_world(ALICE, BOB, scale_lr=False)
     contribution = Contribution(TaskId(1), ALICE, Version(0), 0, 1.0, gradient())
     step = Step(Version(0), (contribution,), 1.0, 1.0, Version(0))
-    figures = {"version": 0, "merged": 1, "live": 2, "staleness": [0], "lr_scale": 1.0, "divisor": 1.0}
+    figures = {
+        "version": 0,
+        "merged": 1,
+        "live": 2,
+        "nodes": [ALICE],
+        "staleness": [0],
+        "lr_scale": 1.0,
+        "divisor": 1.0,
+    }
     figures |= {"loss_d": 0.5, "loss_g": 0.5}
     assert world.answer(ALICE) == [
         Send(Peer(ALICE), Receipt(TaskId(1), Verdict.MERGED), world.header(ALICE)),

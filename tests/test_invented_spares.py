@@ -72,7 +72,8 @@ def test_nor_what_gave_way_to_an_adoption_before_it_was_trained() -> None:
 @pytest.mark.parametrize(("hop", "wanted"), [(1 + HOPS_AHEAD, ALICES), (2 + HOPS_AHEAD, None), (HOP_MAX, None)])
 def test_a_spare_that_has_moved_further_than_can_be_is_not_fetched(hop: int, wanted: str | None) -> None:
     world = swapped_world(CAROL)
-    says_to_have(world, ALICE, BOBS, 1)  # she has no other spare any more
+    bobs = HeldDiscriminator(BOBS, 1, FACTS.architecture, 5)
+    world.say(ALICE, hello(1, None, run_id=FACTS.run_id, spares=(bobs,)), Header())  # she has nothing else any more
     says_to_have(world, CAROL, ALICES, hop)
     world.say(BOB, Bye("stopped"))
     adopt = told_to_adopt(world)

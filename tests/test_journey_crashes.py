@@ -59,7 +59,7 @@ def test_no_death_at_any_event_of_a_journey_does(kind: Kind, seed: int) -> None:
 @pytest.mark.parametrize(
     ("kind", "seed", "parties"),
     [
-        (SWAP, 2, {"proposer": "n0", "partner": "n1", "hub": "hub"}),
+        (SWAP, 2, {"proposer": "n1", "partner": "n0", "hub": "hub"}),
         (ADOPTION, 8, {"taker": "late", "giver": "n0", "hub": "hub"}),
         (HAND_OVER, 4, {"leaver": "n1", "hub": "hub"}),
     ],

@@ -67,7 +67,7 @@ def run(chosen: Settings, dealt: Mapping[NodeId, Images], shuffle_seed: int | No
 
 def finished(swarm: Lockstep) -> Lockstep:
     swarm.run()
-    assert (swarm.core.phase, swarm.core.outcome) == (Phase.OVER, "completed")
+    assert (swarm.core.phase, swarm.core.ending.outcome) == (Phase.OVER, "completed")
     return swarm
 
 

@@ -24,7 +24,7 @@ from mdgan_edge.messages import (
     Version,
 )
 from nodes.jobs import Prepare, Prepared, Save, Saved, Train, Trained
-from nodes.saved import FORMAT, read_discriminator, write_discriminator
+from nodes.saved import FORMAT, SavedDiscriminator, read_discriminator, write_discriminator
 from nodes.store import NodeStore
 from nodes.trainer import NodeTrainer
 
@@ -144,8 +144,8 @@ def test_a_new_node_holds_no_discriminator(store: NodeStore) -> None:
 
 def test_a_discriminator_comes_back_bit_for_bit(store: NodeStore) -> None:
     tensors = {"module.a": torch.randn(3, 2), "adam.0.step": torch.tensor(5.0)}
-    write_discriminator(store.discriminator, "run-0", HELD, {"module.old": torch.zeros(1)})
-    write_discriminator(store.discriminator, "run-1", HELD, tensors)
+    write_discriminator(store.discriminator, SavedDiscriminator("run-0", HELD, {"module.old": torch.zeros(1)}))
+    write_discriminator(store.discriminator, SavedDiscriminator("run-1", HELD, tensors))
     saved = read_discriminator(NodeStore(store.folder).discriminator)
     assert saved is not None
     assert (saved.run_id, saved.held) == ("run-1", HELD)
@@ -174,7 +174,7 @@ def test_a_file_that_is_no_discriminator_is_refused_with_what_to_do(store: NodeS
 
 @pytest.mark.parametrize("cut", [0, 7, 60, -1])
 def test_a_file_that_is_cut_short_is_refused_with_what_to_do(store: NodeStore, cut: int) -> None:
-    write_discriminator(store.discriminator, "run-1", HELD, {"module.a": torch.zeros(9)})
+    write_discriminator(store.discriminator, SavedDiscriminator("run-1", HELD, {"module.a": torch.zeros(9)}))
     path = discriminator_file(store)
     path.write_bytes(path.read_bytes()[:cut])
     with pytest.raises(DataError, match=f"move {path} away"):

@@ -29,9 +29,9 @@ def swapping_node() -> Node:
 def prepared_node() -> Node:
     node = swapping_node()
     assert node.hear(Peers(tuple(map(Neighbour, (BOB,))))) == [send(PROPOSE)]
-    assert node.hear(ACCEPT) == [Run(Offer(SWAP))]
+    assert node.hear(ACCEPT) == [Run(Offer(SWAP), beside=True)]
     assert node.take(JobDone(Offer(SWAP), OFFERED)) == [send(MINE)]
-    assert node.hear(COPY) == [Run(Shelve(COPY))]
+    assert node.hear(COPY) == [Run(Shelve(COPY), beside=True)]
     assert node.take(JobDone(Shelve(COPY), Shelved(COPY, None, (GIVEN,)))) == [send(PREPARED)]
     return node
 

@@ -307,6 +307,25 @@ def test_a_hub_that_cannot_start_leaves_what_is_there_alone(by_hand: HandMade) -
     assert "The hub is not running" in shells.run("mdgan-hub", "status", "run")
 
 
+def test_a_hub_killed_before_its_first_checkpoint_goes_on_with_the_same_run(by_hand: HandMade) -> None:
+    shells = by_hand.shells
+    seldom = ("--steps", "100000", "--resume", "--set", "hub.checkpoint_every=100000")
+    hub = by_hand.start_hub(*seldom)
+    endpoint = shells.json("run/status.json")["endpoint"]
+    by_hand.register("alice")
+    alice = by_hand.start_node("alice", "--data", "digits")
+    shells.until(lambda: by_hand.node("alice").get("merged", 0) > 3, "some steps")
+    shells.kill(hub)
+    (shells.folder / "run/status.json").unlink()
+    hub = by_hand.start_hub(*seldom, "--bind", endpoint)
+    shells.until(lambda: by_hand.node("alice").get("merged", 0) > 3, "it to take part again")
+    interrupt(hub)
+    assert [ended(process)[0] for process in (hub, alice)] == [0, 0]
+    welcomed = [line for line in read(shells.folder / "alice/journal.jsonl") if line["what"] == "welcomed"]
+    assert [line["kept"] for line in welcomed] == [False, True]
+    assert len({line["run_id"] for line in welcomed}) == 1
+
+
 def test_a_hub_killed_three_times_goes_on_each_time_with_every_node_and_its_discriminator(by_hand: HandMade) -> None:
     shells = by_hand.shells
     often = ("--steps", "100000", "--nodes-min", "2", "--resume", "--set", "hub.checkpoint_every=5")

@@ -82,7 +82,7 @@ def test_a_node_that_seeks_can_be_asked() -> None:
     node = seeking()
     effects = node.hear(Propose(SwapId("ben/1/1"), BEN, ANN, DiscriminatorId("d2-ben"), 0, HELD.architecture))
     assert said(effects) == [Accept(SwapId("ben/1/1"), ANN, BEN, HELD.discriminator_id, HELD.hop)]
-    assert Run(Offer(SwapId("ben/1/1"))) in effects
+    assert Run(Offer(SwapId("ben/1/1")), beside=True) in effects
     assert said(node.hear(Peers((Neighbour(CAY),)))) == []  # it has found one
 
 

@@ -24,6 +24,7 @@ CORES = (
     "broker.admission",
     "broker.adoptions",
     "broker.barrier",
+    "broker.beginning",
     "broker.buffer",
     "broker.checkpoints",
     "broker.core",

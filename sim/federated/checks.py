@@ -148,8 +148,8 @@ class FederatedChecks:
             what = f"{type(event).__name__} came to a process that is gone"
             self._violated(world, "no_timer_outlives", machine.name, what)
             return
-        if len(process.jobs) + sum(isinstance(effect, Run) for effect in effects) > JOBS_MAX:
-            self._violated(world, "queues_bounded", machine.name, f"{len(process.jobs)} jobs wait already")
+        if process.waiting + sum(isinstance(effect, Run) for effect in effects) > JOBS_MAX:
+            self._violated(world, "queues_bounded", machine.name, f"{process.waiting} jobs wait already")
         if machine is world.hub:
             self._hub(world, event, effects)
         else:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from mdgan_edge.actors import Effect, Send
 from mdgan_edge.messages import Commit, DiscriminatorId, NodeId, Welcome
 from nodes.core import NodeCore
+from nodes.jobs import Install, Prepare, Shelve, name_of
 from sim.invariants.ledger import Ledger
 from sim.invariants.names import Found
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from sim.world import World
 
 Name = tuple[DiscriminatorId, int]
+CHANGING = (Prepare, Shelve, Install)  # jobs that do something to what lies beside
 
 
 class Census:
@@ -66,10 +68,21 @@ class Census:
         name, process = ledger.assigned.get(machine.name), machine.process
         if name is None or process is None:
             return
+        yield from _spares(machine, process)
         if has(machine, name):
             self._seen[machine.name] = (*name, process)
         elif self._seen.get(machine.name) == (*name, process):
             yield "discriminator_not_lost", machine.name, f"it had {name[0]}, hop {name[1]}, and no copy is left"
+
+
+def _spares(machine: Machine, process: Process) -> Iterator[Found]:
+    """What its core says of them goes into the next HELLO, and decides what it gives."""
+    core, changing = process.core, (*process.beside, *process.jobs)
+    if not isinstance(core, NodeCore) or core.held is None or any(isinstance(job, CHANGING) for job in changing):
+        return
+    known, there = (sorted(map(name_of, spares)) for spares in (core.spares, machine.disk.spares))
+    if known != there:
+        yield "spares_known", machine.name, f"beside what it holds it has {there}, and knows of {known}"
 
 
 def names_in(machine: Machine) -> set[str]:

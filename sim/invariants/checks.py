@@ -227,6 +227,7 @@ class Checks:
         if isinstance(message, Feedback):
             self._feedback(world, core, event, message, effects)
         elif isinstance(message, Prepared):
+            self._seen.add("prepared")
             self._swaps.prepared(node, message)
         elif isinstance(message, Installed):
             self._swaps.installed(node, message.swap_id)
@@ -325,8 +326,8 @@ class Checks:
         if core.training.buffered > self._buffered_max:
             self._buffered_max = core.training.buffered
             self._look_at_buffer(world, core)
-        if len(process.jobs) > JOBS_MAX:
-            self._violated(world, "queues_bounded", "hub", f"{len(process.jobs)} jobs wait, at most {JOBS_MAX} may")
+        if process.waiting > JOBS_MAX:
+            self._violated(world, "queues_bounded", "hub", f"{process.waiting} jobs wait, at most {JOBS_MAX} may")
 
     def _look_at_buffer(self, world: World, core: HubCore) -> None:
         members = sum(1 for _ in core.members)
@@ -362,8 +363,8 @@ class Checks:
                     self._look_for_samples(world, machine.name, effect.message.feedback)
             elif isinstance(effect, Note):
                 sometimes.of_node_note(effect, self.sometimes)
-            elif isinstance(effect, Run) and len(process.jobs) >= JOBS_MAX:
-                self._violated(world, "queues_bounded", machine.name, f"{len(process.jobs)} jobs wait already")
+            elif isinstance(effect, Run) and process.waiting >= JOBS_MAX:
+                self._violated(world, "queues_bounded", machine.name, f"{process.waiting} jobs wait already")
         core = process.core
         if isinstance(core, NodeCore) and core.welcome is not None and len(core.work) > core.welcome.credit:
             what = f"{len(core.work)} tasks in hand, credit is {core.welcome.credit}"

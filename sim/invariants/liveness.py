@@ -169,4 +169,8 @@ def _swaps(machine: Machine) -> bool:
 
 def _held_up(world: World, machine: Machine) -> bool:
     process, heal_at = machine.process, world.heal_at
-    return process is not None and heal_at is not None and bool(process.jobs) and process.began_at < heal_at
+    if process is None or heal_at is None:
+        return False
+    return (process.at_work and process.began_at < heal_at) or (
+        bool(process.beside) and process.beside_began_at < heal_at
+    )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from broker.greeting import RunFacts
+from broker.greeting import RunFacts, spares_then
 from mdgan_edge.actors import Effect, Received, Send
 from mdgan_edge.messages import AssignedDiscriminator, ByeAck, Error, Feedback, Hello, NodeId, Task, Welcome
 from sim.invariants.ledger import Given, Ledger
@@ -47,7 +47,8 @@ def _welcomed(
     ledger.left.discard(node)
     ledger.gone.pop(node, None)
     ledger.not_taken.pop(node, None)
-    spares = hello.spares if hello.run_id == facts.run_id else ()
+    ours = hello.run_id == facts.run_id
+    spares = spares_then(assigned, hello.discriminator, hello.spares) if ours else ()
     ledger.spares[node] = {spare.discriminator_id for spare in spares}
     yield from _kept(ledger, facts, node, hello, assigned)
     ledger.assigned[node] = (assigned.discriminator_id, assigned.hop)

@@ -31,13 +31,13 @@ class Swap:
 
     prepared: dict[NodeId, Prepared] = field(default_factory=dict)
     given: dict[NodeId, Name] = field(default_factory=dict)
-    void: set[tuple[NodeId, NodeId | None]] = field(default_factory=set)  # who was told so, of the swap with whom
+    void: set[tuple[NodeId, Prepared | None]] = field(default_factory=set)  # who was told so, of what it had said
     over: set[NodeId] = field(default_factory=set)  # who has installed: nothing that is said of it matters any more
     adopts: Adopt | None = None  # it is half a swap
 
-    def with_whom(self, node: NodeId) -> NodeId | None:
-        """Whom the node has named as its partner, if it said PREPARED; an adopter has none."""
-        return self.prepared[node].partner if node in self.prepared and self.adopts is None else None
+    def said_by(self, node: NodeId) -> Prepared | None:
+        """How the node was PREPARED last, if it was; an adopter has no partner to agree with."""
+        return None if self.adopts is not None else self.prepared.get(node)
 
 
 class SwapBook:
@@ -95,8 +95,9 @@ class SwapBook:
         """The hub says COMMIT to a node."""
         swap = self._swaps.setdefault(commit.swap_id, Swap())
         mine = (commit.discriminator_id, commit.hop)
-        partner = swap.with_whom(node)
-        if not swap.void.isdisjoint({(node, None), (node, partner)}):
+        agreed = swap.said_by(node)
+        partner = None if agreed is None else agreed.partner
+        if not swap.void.isdisjoint({(node, None), (node, agreed)}):
             yield "swap_decided_once", node, f"{commit.swap_id} is void, and was committed"
         if swap.given.setdefault(node, mine) != mine:
             yield "swap_decided_once", node, f"{commit.swap_id} gave it {swap.given[node]}, and now {mine}"
@@ -116,7 +117,7 @@ class SwapBook:
         swap = self._swaps.setdefault(swap_id, Swap())
         if node in swap.given and node not in swap.over:
             yield "swap_decided_once", node, f"{swap_id} is on record, and was called void"
-        swap.void.add((node, swap.with_whom(node)))
+        swap.void.add((node, swap.said_by(node)))
 
     def in_doubt(self, machine: Machine, now: int) -> Iterator[Found]:
         """Looked at once a second, at a healthy node."""

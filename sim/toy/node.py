@@ -199,7 +199,7 @@ class ToyNode:
             self.name = name
         elif self.name != name:
             self._install(name, backup=self.state.tasks > 0)  # what was never trained is worth none
-        return Prepared(self._held())
+        return Prepared(self._held(), self._disk.spares)
 
     def _offer(self, job: Offer) -> Offered:
         assert self.state is not None

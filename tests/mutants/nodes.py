@@ -95,8 +95,8 @@ def a_node_answers_with_its_samples() -> Any:
 @caught_by("one_discriminator_each")
 def a_node_makes_something_else_than_it_was_told() -> Any:
     def astray(true: Any) -> Any:
-        def prepared(self: NodeCore, held: Any) -> Any:
-            return true(self, replace(held, hop=held.hop + 1))
+        def prepared(self: NodeCore, result: Any) -> Any:
+            return true(self, replace(result, held=replace(result.held, hop=result.held.hop + 1)))
 
         return prepared
 

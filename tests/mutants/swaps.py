@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import broker.swaps
+import nodes.jobs
 import nodes.swapping
 from broker.member import Member
 from broker.ownership import Ownership
@@ -14,7 +15,7 @@ from broker.swaps import Half, Swaps, pair_of
 from mdgan_edge.actors import Nanos, Persist
 from mdgan_edge.messages import Commit, Prepared, Version
 from nodes.core import NodeCore
-from nodes.jobs import Install
+from nodes.jobs import Install, Moved
 from nodes.swapping import Stage, Swapping
 from tests.mutants.planting import always, broken, caught_by
 
@@ -180,3 +181,11 @@ def a_node_forgets_its_shadow_when_it_starts() -> Any:
 @caught_by("owned_feedback")
 def nobody_is_fenced_off() -> Any:
     return broken(Ownership, "owns", always(True))
+
+
+@caught_by("spares_known")
+def a_node_does_not_note_what_comes_into_its_shadow_slot() -> Any:
+    def deaf(_true: Any) -> Any:
+        return lambda result, held, spares: (result.held if isinstance(result, Moved) else held, spares)
+
+    return broken(nodes.jobs, "holdings", deaf)
