@@ -97,3 +97,7 @@ def test_a_hub_that_takes_what_it_keeps_for_its_own_does_not_survive_a_hand_over
     with adoptions.a_hub_that_starts_anew_takes_what_it_keeps_for_its_own():
         assert one.played().checks.violations == [], "nobody dies"
         assert found(one, blows) == {"discriminator_not_lost"}
+
+
+def test_a_bye_to_the_hub_before_is_none_to_this_one_even_if_the_sessions_have_one_number() -> None:
+    assert found(met(HAND_OVER, 35), [Blow("hub", 1, away_s=16)]) == set()

@@ -231,7 +231,7 @@ class Checks:
             self._swaps.prepared(node, message)
         elif isinstance(message, Installed):
             self._swaps.installed(node, message.swap_id)
-        elif self._ledger.sessions.get(node) == event.header.session:
+        elif self._ledger.is_open(core.facts, node, event.header):
             if isinstance(message, Bye):
                 self._seen.add("goodbye")
                 self._ledger.left.add(node)
@@ -242,7 +242,7 @@ class Checks:
         self._seen.add("feedback")
         self._ledger.feedback += 1
         self._count_feedback(world, core)
-        if self._ledger.sessions.get(event.sender.node) == event.header.session:
+        if self._ledger.is_open(core.facts, event.sender.node, event.header):
             self._credit.answered(event.sender.node, message.task_id)
         self._perhaps_admitted(world, event, message, effects)
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from mdgan_edge.actors import Note
+from broker.greeting import RunFacts
+from mdgan_edge.actors import Header, Note
 from mdgan_edge.messages import Feedback, Incarnation, NodeId, Session, TaskId, Version
 from sim.invariants.norms import Norms
 
@@ -70,6 +71,10 @@ class Ledger:
         """Whether it is on record as that of a node which is not there."""
         owner = self.owners.get(discriminator)
         return owner is not None and self.assigned[owner][0] == discriminator and not self.is_there(owner)
+
+    def is_open(self, facts: RunFacts, node: NodeId, header: Header) -> bool:
+        """Whether that is the node's session now; each start of the hub counts its own anew."""
+        return (header.epoch, header.session) == (facts.epoch, self.sessions.get(node))
 
     def is_there(self, node: NodeId) -> bool:
         """Whether it was welcomed by this hub, and is not gone."""
