@@ -118,6 +118,11 @@ class TokenNode:
         self.name: Name = (DiscriminatorId(""), 0)
         self._tasks = 0
 
+    @property
+    def spares(self) -> tuple[HeldDiscriminator, ...]:
+        """What lies beside what it holds."""
+        return self._disk.spares
+
     def do(self, job: NodeJob) -> NodeResult:
         """One job, whole."""
         match job:

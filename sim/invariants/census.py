@@ -77,10 +77,11 @@ class Census:
 
 def _spares(machine: Machine, process: Process) -> Iterator[Found]:
     """What its core says of them goes into the next HELLO, and decides what it gives."""
+    trainer: Any = process.trainer
     core, changing = process.core, (*process.beside, *process.jobs)
     if not isinstance(core, NodeCore) or core.held is None or any(isinstance(job, CHANGING) for job in changing):
         return
-    known, there = (sorted(map(name_of, spares)) for spares in (core.spares, machine.disk.spares))
+    known, there = (sorted(map(name_of, spares)) for spares in (core.spares, trainer.spares))
     if known != there:
         yield "spares_known", machine.name, f"beside what it holds it has {there}, and knows of {known}"
 

@@ -167,6 +167,11 @@ class ToyNode:
         self.name: Name = (DiscriminatorId(""), 0)
         self.state: ToyDiscriminator | None = None
 
+    @property
+    def spares(self) -> tuple[HeldDiscriminator, ...]:
+        """What lies beside what it holds."""
+        return self._disk.spares
+
     def do(self, job: NodeJob) -> NodeResult:
         """One job, whole."""
         match job:
