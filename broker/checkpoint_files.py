@@ -45,7 +45,7 @@ class SavedCheckpoint:
 
 
 def write_checkpoint(folder: Path, state: GeneratorState, run_id: str, norms: tuple[float, ...] = ()) -> None:
-    """Add one and remove the oldest beyond KEPT. Raises DataError if it is not finite, or the disk will not have it."""
+    """Add one and remove older ones beyond KEPT. Raises DataError if it is not finite, or the disk will not have it."""
     tensors = state.tensors()
     if not all_finite(tensors.values()):
         raise DataError(f"the generator of version {state.version} is not finite: it is not kept")
@@ -62,9 +62,9 @@ def write_checkpoint(folder: Path, state: GeneratorState, run_id: str, norms: tu
         raise DataError(f"cannot make {folder}: {error.strerror or error}") from error
     path = folder / f"version-{state.version:06d}.safetensors"
     write_atomic(path, save(tensors, facts))
-    for old in checkpoint_files(folder)[KEPT:]:
-        if old != path:  # those above it may be of a run that could not be gone on with
-            old.unlink(missing_ok=True)
+    kept = checkpoint_files(folder)
+    for old in kept[kept.index(path) :][KEPT:]:  # those above it are torn, or of a run that could not be gone on with
+        old.unlink(missing_ok=True)
     for half_written in folder.glob(f".{PATTERN}.*.tmp"):  # by a process that died over it
         half_written.unlink(missing_ok=True)
 

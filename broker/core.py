@@ -105,7 +105,7 @@ class HubCore:
         self.checkpoints = Checkpoints(settings.hub.checkpoint_every, facts.run_id, facts.version)
         self.ending = Ending(self.members, self.swaps, self.evaluations, self.checkpoints)
         self.started_at: Nanos | None = None  # when training started
-        self._beginning = Beginning(settings.hub, facts.version, now)
+        self._beginning = Beginning(settings.hub, facts.version, self.members, now)
         self._sweep_at = Nanos(now + nanos(SWEEP_S))
 
     # --- the two calls --------------------------------------------------------------------------------------------
@@ -319,12 +319,11 @@ class HubCore:
         return effects
 
     def _start(self, now: Nanos) -> list[Effect]:
-        live = len(self.members.live)
         if self.training.complete:
             self._end("completed")  # it died just before its end
-        elif self._beginning.is_due(live, now):
+        elif self._beginning.is_due(now):
             self.phase, self.started_at = Phase.TRAINING, now
-            return [Note("started", f"{live} node(s) are there")]
+            return [Note("started", f"{len(self.members.live)} node(s) are there")]
         return []
 
     def _train(self, now: Nanos) -> list[Effect]:

@@ -68,7 +68,7 @@ class Entrance:
         mine = (assigned.discriminator_id, assigned.hop)
         member = self._members.join(sender, hello, mine, warm_up, now)
         member.header = Header(self._facts.epoch, member.session)
-        member.came_trained = kept and held is not None and held.tasks > 0
+        member.came_trained = kept and held is not None and held.is_trained
         self._training.look_at(member.node)
         owner = self._ownership.owner(sender.node)
         durable = [Persist(self._ownership.record(owner))] if owner not in (None, before) else []

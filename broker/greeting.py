@@ -99,7 +99,7 @@ def spares_then(
     If that is to hold a spare from now on, what it held is its backup, in the place of the one before; but what was
     never trained it forgets.
     """
-    if assigned.action != "install" or held is None or not held.tasks:
+    if assigned.action != "install" or held is None or not held.is_trained:
         return spares
     mine = (assigned.discriminator_id, assigned.hop)
     return (*(one for one in spares if (one.discriminator_id, one.hop) == mine), held)

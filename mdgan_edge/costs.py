@@ -97,7 +97,11 @@ TRAINED = 4  # copies of a network that is trained: parameters, gradients, Adam'
 
 
 def node_memory(pair: Pair, batch: int, image: int) -> int:
-    """MD-GAN, on a node, bytes: D, a step's graph of a real and a generated batch, X_d, X_g, X_r and the feedback."""
+    """MD-GAN, on a node, bytes: D, a step's graph of a real and a generated batch, X_d, X_g, X_r and the feedback.
+
+    During its first task, and during one that is about as long as nodes.trainer.LONG_TASK_S, a node keeps parameters
+    and both moments once more, for whoever wants a copy.
+    """
     d = pair.discriminator
     return BYTES * (TRAINED * d.parameters + 2 * batch * d.activations + 4 * batch * image)
 

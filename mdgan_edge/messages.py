@@ -131,6 +131,11 @@ class HeldDiscriminator(msgspec.Struct, frozen=True, gc=False):
     architecture: bounds.Key
     tasks: bounds.Count
 
+    @property
+    def is_trained(self) -> bool:
+        """By this node, or by one that had it before."""
+        return self.tasks > 0 or self.hop > 0
+
 
 class AssignedDiscriminator(msgspec.Struct, frozen=True, gc=False):
     """What the hub says the node owns: `keep` it, `install` the spare of that name, or `init` a fresh one."""

@@ -137,7 +137,7 @@ class Service:
         self._order = _Order()
         self._asides: list[threading.Thread] = []
         self._done = threading.Event()
-        self._closed = False  # the waker is; only the calling thread and the training thread could still wake it
+        self._closed = False  # the waker is; only the calling thread and the two that do jobs could still wake it
         self._finish: Finish | None = None
         self._broken: BaseException | None = None
         self._drain_by: Nanos | None = None

@@ -69,9 +69,7 @@ class HubSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How the hub meets its nodes and looks at its generator."""
 
     bind: str = "tcp://127.0.0.1:5755"  # where the hub listens
-    nodes_min: AtLeastOne = (
-        1  # training starts when so many nodes are there; if it goes on, at most death_timeout_s later
-    )
+    nodes_min: AtLeastOne = 1  # training starts with so many nodes; if it goes on, at most death_timeout_s later
     heartbeat_s: Positive = 2.0  # a node that has nothing else to say says PING this often
     suspect_after_missed: AtLeastOne = 3  # so many heartbeats missed make a suspect
     lease_s: Positive = 10.0  # the least time a task may take

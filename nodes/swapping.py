@@ -184,7 +184,7 @@ class Swapping:
     def _adopt(self, adopt: Adopt, held: HeldDiscriminator, now: Nanos) -> list[Act]:
         """What was never trained may give way to another."""
         self._adoption = adopt
-        if held.tasks or held.hop:
+        if held.is_trained:
             return [Decline(adopt.swap_id, self._node, HUB.node, "busy")]
         self._open(adopt.swap_id, adopt.giver.node)
         self._adopts = True

@@ -138,7 +138,7 @@ class NodeTrainer:
         if job.fresh:
             self.name, self._untried = name, False
         elif self.name != name:
-            self._install(name, backup=self.state.tasks > 0)  # what was never trained is worth none
+            self._install(name, backup=self._held().is_trained)
         return Prepared(self._held(), self._spares.listed(self._run_id))
 
     def _restore(self, state: DiscriminatorState) -> None:

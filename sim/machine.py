@@ -1,7 +1,8 @@
 """One machine of the virtual world: its process (if it runs), its clock, its speed, its disk and its line to the hub.
 
 Knows nothing of the heap or of other machines. A process's life: started → handles events, does its jobs one after
-the other → finished, or gone when its machine crashes; nothing of a process that is gone has any effect.
+the other, and some beside them → finished, or gone when its machine crashes; nothing of a process that is gone has any
+effect.
 """
 
 from __future__ import annotations

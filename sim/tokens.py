@@ -158,7 +158,7 @@ class TokenNode:
         elif starts and kept is not None:
             self._tasks, self.name = kept.tasks, (kept.discriminator_id, kept.hop)
         if self.name != name:
-            self._install(name, backup=self._tasks > 0)  # what was never trained is worth none
+            self._install(name, backup=self._held().is_trained)
         return Prepared(self._held(), self._disk.spares)
 
     def _install(self, name: Name, backup: bool) -> Moved:

@@ -41,6 +41,11 @@ def test_the_hub_fetches_the_backup_of_a_node_that_was_told_by_welcome(incarnati
     assert [(node, fetch.wanted) for node, fetch in sent(bob_dies(world), Fetch)] == [(ALICE, ALICES)]
 
 
+def test_what_another_has_trained_is_a_backup() -> None:
+    assigned, spares, adopted = AssignedDiscriminator(BOBS, 1, "install"), (of(BOBS, 1),), of(ALICES, 5, tasks=0)
+    assert spares_then(assigned, adopted, spares) == (*spares, adopted)
+
+
 @pytest.mark.parametrize(("action", "tasks"), [("keep", 3), ("install", 0)])
 def test_what_is_held_still_or_was_never_trained_is_no_backup(action: str, tasks: int) -> None:
     assigned, spares = AssignedDiscriminator(BOBS, 1, action), (of(BOBS, 1), of("d9-zoe", 4))  # type: ignore[arg-type]

@@ -65,6 +65,16 @@ def test_the_last_three_are_kept(tmp_path: Path) -> None:
     assert len(checkpoint_files(tmp_path)) == KEPT
 
 
+def test_torn_ones_of_later_versions_take_no_place_from_those_that_can_be_read(tmp_path: Path) -> None:
+    for version in (7, 8, 9):
+        (tmp_path / f"version-{version:06d}.safetensors").write_bytes(b"torn")
+    one = state()
+    for _ in range(5):
+        stepped(one, 1)
+        write_checkpoint(tmp_path, one, "run-1")
+    assert [int(path.stem[-6:]) for path in checkpoint_files(tmp_path)] == [9, 8, 7, 5, 4, 3]
+
+
 def test_order_is_by_version_also_beyond_six_digits(tmp_path: Path) -> None:
     for name in ("version-999999.safetensors", "version-1000000.safetensors"):
         (tmp_path / name).touch()

@@ -84,6 +84,7 @@ def test_every_setting_is_documented_with_its_default() -> None:
 
 def test_the_meaning_of_a_setting_is_its_comment_in_the_source() -> None:
     meanings = dict(write_docs.comments())
+    assert meanings.keys() == config.KEYS.keys()
     assert meanings["training.quorum"].startswith("K:")
     assert "pixels" in meanings["model.image_size"]
 

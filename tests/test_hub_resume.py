@@ -157,6 +157,16 @@ def test_a_run_that_goes_on_waits_for_those_missing_no_longer_than_it_takes_to_d
     assert world.core.phase is Phase.TRAINING
 
 
+@pytest.mark.parametrize(("tasks", "phase"), [(7, Phase.TRAINING), (0, Phase.WAITING)])
+def test_before_its_second_checkpoint_a_run_goes_on_if_somebody_has_trained_in_it(tasks: int, phase: Phase) -> None:
+    world = resumed(0, owner(ALICE, 1, "d1-alice"), owner(BOB, 1, "d2-bob"), nodes_min=2)
+    world.greet(ALICE, held=structs.replace(held("d1-alice"), tasks=tasks))
+    world.pass_time(MISSING_S - 1, pinging=[ALICE])
+    assert world.core.phase is Phase.WAITING
+    world.pass_time(2, pinging=[ALICE])
+    assert world.core.phase is phase
+
+
 def test_a_run_that_goes_on_does_not_begin_without_anybody() -> None:
     world = resumed(40, nodes_min=2)
     world.pass_time(2 * MISSING_S)

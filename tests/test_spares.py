@@ -21,6 +21,7 @@ from tests.test_node_store import FINGERPRINT, MINE, TERMS, prepare, shard, trai
 ANN, BOB = NodeId("ann"), NodeId("bob")
 BOBS = DiscriminatorId("d2-bob")
 GIVEN = (BOBS, 1)
+ZOES = DiscriminatorId("d9-zoe")
 SWAP = SwapId("bob/1/1")
 
 
@@ -77,6 +78,19 @@ def test_what_is_adopted_leaves_no_backup_of_the_fresh_one_it_replaces(store: No
     moved = ann.do(Install(*name, backup=False))
     assert isinstance(moved, Moved)
     assert (moved.held.discriminator_id, [one.discriminator_id for one in moved.spares]) == (name[0], [name[0]])
+
+
+def test_what_was_adopted_from_one_that_trained_it_is_a_backup_also_if_a_welcome_tells_of_the_swap(
+    store: NodeStore,
+) -> None:
+    ann = started(store)
+    ann.do(prepare(fresh=True))
+    copy, _ = bobs_copy()
+    ann.do(Shelve(copy, (ZOES, 5)))
+    ann.do(Install(ZOES, 5, backup=False))
+    ann.do(Shelve(copy))
+    welcomed = replace(prepare(fresh=False), discriminator_id=BOBS, hop=1)
+    assert names(ann.do(welcomed).spares) == [GIVEN, (ZOES, 5)]
 
 
 def parameters(trainer: NodeTrainer) -> dict[str, torch.Tensor]:

@@ -19,7 +19,7 @@ from tests.mutants import hub, world
 from tests.node_world import task
 
 EXPECT = Expect(rejoin_within=Duration(2 * S), advance_within=Duration(3 * S), starve_within=Duration(4 * S))
-SWAPS = {"swap_decided_once", "no_swap_in_doubt"}  # for want of a swap
+SWAPS = {"swap_decided_once", "no_swap_in_doubt", "spares_known"}  # for want of a swap
 LIVENESS = NAMES - SWAPS
 
 
@@ -43,6 +43,8 @@ def test_before_anybody_had_time_to_come_back_nothing_is_known_of_liveness() -> 
 
 def test_without_a_heal_nothing_is_promised() -> None:
     assert unknown(seconds=12, heal=None) == LIVENESS | SWAPS
+    swapping = unknown(seconds=12, heal=None, **{"training.swap": 0.1})
+    assert swapping == LIVENESS | SWAPS - {"swap_decided_once"}
 
 
 def test_members_are_known_of_before_there_was_time_to_advance_or_to_starve() -> None:

@@ -51,7 +51,7 @@ class Census:
         held = process.core.held if process is not None and isinstance(process.core, NodeCore) else None
         if held is None or (held.discriminator_id, held.hop) == (commit.discriminator_id, commit.hop):
             return
-        if held.tasks or held.hop:
+        if held.is_trained:
             yield "discriminator_not_lost", node, f"it had {held.discriminator_id}, and was given another instead"
 
     def let_go(self, world: World, ledger: Ledger, node: NodeId) -> Iterator[Found]:

@@ -30,7 +30,7 @@ OWED_TASKS = 2  # for so many tasks of the slowest all others may have to wait, 
 STARVE_TASKS_OUTRUN = 12  # ... or after so many, where the others step over it until it was late a few times
 NEVER = 1 << 62
 UNSETTLED = (Stage.PREPARED, Stage.INSTALLING)  # the hub may have decided already
-MEMBERS = frozenset({"live_are_members", "healthy_not_evicted", "one_discriminator_each"})
+MEMBERS = frozenset({"live_are_members", "healthy_not_evicted", "one_discriminator_each", "spares_known"})
 NAMES = MEMBERS | {"version_advances", "no_starvation", "no_swap_in_doubt"}
 
 

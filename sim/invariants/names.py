@@ -16,7 +16,7 @@ INVARIANTS: Mapping[str, str] = {
     "swap_decided_once": "COMMIT comes after both were PREPARED, and what was decided once stays so",
     "no_swap_in_doubt": "after the heal no running node waits longer for a decision than the hub's deadline",
     "discriminator_not_lost": "what a node is said to own it has, in its process or on its disk, as long as these last",
-    "spares_known": "a running node knows of just those discriminators that lie beside the one it holds",
+    "spares_known": "after the heal every running node knows what lies beside the discriminator it holds",
     "handed_over": "of what a leaver owns, and of orphans it has, a copy is left at the hub or at who is there",
     "one_discriminator_each": "after the heal every member holds the discriminator that the hub says it owns",
     "discriminator_kept": "a node that says HELLO with the discriminator it owns keeps it, also over a hub restart",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from broker.greeting import RunFacts, spares_then
+from broker.greeting import RunFacts
 from mdgan_edge.actors import Effect, Received, Send
 from mdgan_edge.messages import AssignedDiscriminator, ByeAck, Error, Feedback, Hello, NodeId, Task, Welcome
 from sim.invariants.ledger import Given, Ledger
@@ -47,14 +47,21 @@ def _welcomed(
     ledger.left.discard(node)
     ledger.gone.pop(node, None)
     ledger.not_taken.pop(node, None)
-    ours = hello.run_id == facts.run_id
-    spares = spares_then(assigned, hello.discriminator, hello.spares) if ours else ()
-    ledger.spares[node] = {spare.discriminator_id for spare in spares}
+    ledger.spares[node] = _beside(hello, assigned) if hello.run_id == facts.run_id else set()
     yield from _kept(ledger, facts, node, hello, assigned)
     ledger.assigned[node] = (assigned.discriminator_id, assigned.hop)
     owner = ledger.owners.setdefault(assigned.discriminator_id, node)
     if owner != node:
         yield "one_owner", node, f"{assigned.discriminator_id} is {owner}'s"
+
+
+def _beside(hello: Hello, assigned: AssignedDiscriminator) -> set[str]:
+    """What lies beside it from now on: if a spare takes the place of what it held, that is its only backup."""
+    held = hello.discriminator
+    spares: set[str] = {one.discriminator_id for one in hello.spares}
+    if assigned.action != "install" or held is None or not (held.tasks or held.hop):
+        return spares
+    return {held.discriminator_id} | (spares & {assigned.discriminator_id})
 
 
 def _kept(

@@ -203,7 +203,7 @@ class ToyNode:
         if job.fresh:
             self.name = name
         elif self.name != name:
-            self._install(name, backup=self.state.tasks > 0)  # what was never trained is worth none
+            self._install(name, backup=self._held().is_trained)
         return Prepared(self._held(), self._disk.spares)
 
     def _offer(self, job: Offer) -> Offered:

@@ -6,8 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from msgspec.structs import replace
-
 from broker import schedule
 from broker.core import HubCore
 from broker.greeting import RunFacts
@@ -16,7 +14,7 @@ from broker.membership import Membership
 from broker.training import Training
 from mdgan_edge.settings import Settings
 from tests.mutants.hub import suspects_are_never_trusted_again
-from tests.mutants.planting import broken, caught_by
+from tests.mutants.planting import always, broken, caught_by
 
 
 @caught_by("credit_kept")
@@ -48,9 +46,10 @@ def the_oldest_task_is_forgotten_for_a_new_one() -> Any:
 @caught_by("version_advances")
 def after_a_restart_training_never_begins() -> Any:
     def patient(true: Any) -> Any:
-        def made(self: HubCore, settings: Settings, facts: RunFacts, now: Any) -> None:
-            waits = replace(settings.hub, nodes_min=99 if facts.epoch > 1 else settings.hub.nodes_min)
-            true(self, replace(settings, hub=waits), facts, now)
+        def made(self: Any, settings: Settings, facts: RunFacts, now: Any) -> None:
+            true(self, settings, facts, now)
+            if facts.epoch > 1:
+                self._beginning.is_due = always(False)(None)
 
         return made
 
