@@ -12,6 +12,7 @@ from mdgan_edge.actors import Note
 from mdgan_edge.messages import NodeId
 
 RATE_MEMORY = 50.0  # steps over which a node's rate is averaged
+NEWCOMER_STEPS = 10.0  # a newcomer is taken for one of average pace, which counts as so many steps
 WEIGHT_MIN, WEIGHT_MAX = 0.005, 200.0  # omega is never outside; docs/algorithm.md says why so wide
 LOW_SHARE = 0.25  # of its fair share: a node below is named ...
 RECOVERED_SHARE = 0.5  # ... and may be named again once it was above this
@@ -35,6 +36,7 @@ class Shares:
         self._fair = 0.0  # what a node that was there since the last look would have given
         self._accounts: dict[NodeId, Account] = {}
         self._rates: dict[NodeId, float] = {}  # parts of steps without omega, averaged over steps at which it was live
+        self._steps: dict[NodeId, int] = {}  # at which it was live
         self._mean_rate = 0.0
 
     def omega(self, node: NodeId) -> float:
@@ -57,10 +59,11 @@ class Shares:
         for one in merged:
             given[one.node] += one.part / self.omega(one.node)  # alpha
         total = sum(given.values())
-        usual = self._mean_rate or 1.0 / len(live)  # a newcomer is taken for one of average pace
+        usual = self._mean_rate or 1.0 / len(live)
         for node in live:
-            rate = self._rates.get(node, usual)
-            self._rates[node] = rate + (given[node] / total - rate) / RATE_MEMORY
+            rate, steps = self._rates.get(node, usual), self._steps.get(node, 0) + 1
+            self._rates[node] = rate + (given[node] / total - rate) / min(RATE_MEMORY, NEWCOMER_STEPS + steps)
+            self._steps[node] = steps
         self._mean_rate = sum(self._rates[node] for node in live) / len(live)
 
     def behind(self, there: Iterable[Member]) -> list[tuple[Member, float]]:

@@ -88,6 +88,11 @@ def test_a_newcomer_is_taken_for_one_of_average_pace() -> None:
     assert shares.omega(newcomer) == pytest.approx(1.0, rel=0.1)
 
 
+def test_after_a_hundred_steps_a_slow_newcomer_weighs_most_of_what_it_should() -> None:
+    then, later = (after(steps, even_out=True, every={ALICE: 1, BOB: 1, CAROL: 9}) for steps in (100, 900))
+    assert then.omega(CAROL) > 0.6 * later.omega(CAROL)
+
+
 def test_who_is_slow_is_still_known_after_it_was_not_live_for_a_while() -> None:
     shares = after(300, even_out=True, every={ALICE: 1, BOB: 1, CAROL: 9})
     before = shares.omega(CAROL)
