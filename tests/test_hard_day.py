@@ -35,9 +35,15 @@ class HardDay(HandMade):
         nodes = self.shells.json("run/status.json").get("nodes", {})
         return {node: facts["merged"] for node, facts in nodes.items() if facts["state"] == "active"}
 
-    def all_take_part_again(self, after: str, nodes: tuple[str, ...], than: dict[str, int]) -> None:
-        """Within the promised time, each has given something beyond what it had."""
-        began = time.monotonic()
+    def start_again(self, node: str, rank: int) -> tuple[Any, dict[str, int]]:
+        """Until the hub has met the new process; what had been merged of it by then."""
+        was = self.node(node)["incarnation"]
+        process = self.start(node, rank)
+        self.shells.until(lambda: self.node(node).get("incarnation", 0) > was, f"{node} to come back")
+        return process, {node: self.node(node)["merged"]}
+
+    def all_take_part_again(self, after: str, nodes: tuple[str, ...], than: dict[str, int], began: float) -> None:
+        """Within the promised time from `began` on, each has given something beyond what it had."""
         self.shells.until(
             lambda: all(self.merged().get(node, -1) > than.get(node, 0) for node in nodes), f"{nodes} to take part"
         )
@@ -74,25 +80,27 @@ def test_after_kills_of_hub_and_nodes_training_goes_on_and_no_discriminator_is_m
     eight = day.owned()
     for victim in ("n1", "n3"):
         shells.until(lambda: len(steps_of(shells.folder / "run")) > 10, "some steps")
-        before = day.merged()
         shells.kill(running[victim])
-        running[victim] = day.start(victim, NODES.index(victim))
-        day.all_take_part_again(f"{victim} killed", (victim,), before)
+        began = time.monotonic()
+        running[victim], before = day.start_again(victim, NODES.index(victim))
+        day.all_take_part_again(f"{victim} killed", (victim,), before, began)
         shells.kill(hub)
         (shells.folder / "run/status.json").unlink()
+        began = time.monotonic()
         hub = day.start_hub(*RUN, *ENDLESS, *again)
-        day.all_take_part_again("hub killed", NODES, {})
+        day.all_take_part_again("hub killed", NODES, {}, began)
     os.kill(running["n7"].pid, signal.SIGSTOP)
     shells.until(lambda: day.node("n7").get("state") in ("suspect", "dead"), "the stopped one to be missed")
-    before = day.merged()
+    before = {"n7": day.node("n7")["merged"]}
     os.kill(running["n7"].pid, signal.SIGCONT)
-    day.all_take_part_again("n7 stopped and continued", ("n7",), before)
+    day.all_take_part_again("n7 stopped and continued", ("n7",), before, time.monotonic())
     last = day.version() + day.steps_to_go(LAST_MINUTE_S)
     shells.kill(hub)
     (shells.folder / "run/status.json").unlink()
+    began = time.monotonic()
     hub = day.start_hub(*RUN, "--steps", str(last), *again)
     running[LATE] = day.start(LATE, 8)
-    day.all_take_part_again("hub killed", NODES, {})
+    day.all_take_part_again("hub killed", NODES, {}, began)
     shells.until(lambda: day.merged().get(LATE, 0) > 3, "the late one to take part")
     assert [ended(process)[0] for process in (hub, *running.values())] == [0] * 10
     assert (shells.json("run/run.json")["outcome"], shells.json("run/run.json")["version"]) == ("completed", last)
