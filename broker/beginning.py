@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from broker.greeting import RunFacts
 from broker.membership import Membership
 from mdgan_edge.actors import Nanos, nanos
-from mdgan_edge.messages import NodeId, Version
+from mdgan_edge.messages import NodeId
 from mdgan_edge.settings import HubSettings
 
 
 class Beginning:
-    """`version`: where the run stands; above 0 it goes on from a checkpoint."""
+    """A run that has a version above 0, or owners of discriminators, was begun by an earlier process of the hub."""
 
-    def __init__(self, settings: HubSettings, version: Version, members: Membership, now: Nanos) -> None:
+    def __init__(self, settings: HubSettings, facts: RunFacts, members: Membership, now: Nanos) -> None:
         self._nodes_min = settings.nodes_min
-        self._version, self._members = version, members
+        self._facts, self._members = facts, members
         self._dead_at = Nanos(now + nanos(settings.death_timeout_s))
 
     def is_due(self, now: Nanos) -> bool:
@@ -25,4 +26,5 @@ class Beginning:
 
     def _goes_on(self, live: Sequence[NodeId]) -> bool:
         """It had begun before, perhaps too short ago for a checkpoint but the first: then a node has trained in it."""
-        return self._version > 0 or any(self._members.known(node).came_trained for node in live)
+        trained = any(self._members.known(node).came_trained for node in live)
+        return self._facts.version > 0 or (bool(self._facts.owners) and trained)

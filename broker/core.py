@@ -105,7 +105,7 @@ class HubCore:
         self.checkpoints = Checkpoints(settings.hub.checkpoint_every, facts.run_id, facts.version)
         self.ending = Ending(self.members, self.swaps, self.evaluations, self.checkpoints)
         self.started_at: Nanos | None = None  # when training started
-        self._beginning = Beginning(settings.hub, facts.version, self.members, now)
+        self._beginning = Beginning(settings.hub, facts, self.members, now)
         self._sweep_at = Nanos(now + nanos(SWEEP_S))
 
     # --- the two calls --------------------------------------------------------------------------------------------

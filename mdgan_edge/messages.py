@@ -133,7 +133,7 @@ class HeldDiscriminator(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def is_trained(self) -> bool:
-        """By this node, or by one that had it before."""
+        """By this node, or by one that had it before it moved; a copy of another's is a new one that has not moved."""
         return self.tasks > 0 or self.hop > 0
 
 

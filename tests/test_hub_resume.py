@@ -167,6 +167,15 @@ def test_before_its_second_checkpoint_a_run_goes_on_if_somebody_has_trained_in_i
     assert world.core.phase is phase
 
 
+def test_a_new_run_goes_on_for_nobody_who_says_to_have_trained_in_it() -> None:
+    world = HubWorld({"nodes_min": 2})
+    world.greet(ALICE)
+    world.say(ALICE, hello(1, held("d1-alice")))
+    world.pass_time(2 * MISSING_S, pinging=[ALICE])
+    assert world.core.members.known(ALICE).came_trained
+    assert world.core.phase is Phase.WAITING
+
+
 def test_a_run_that_goes_on_does_not_begin_without_anybody() -> None:
     world = resumed(40, nodes_min=2)
     world.pass_time(2 * MISSING_S)
